@@ -1,0 +1,243 @@
+//! `[sources.<name>]`: who sends, how it proves itself, and where in the body id, type and time stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::checks;
+use super::fault::{Complaint, Place, did_you_mean};
+use super::presets::SOURCES;
+use super::reader::Reader;
+use super::scheme::Scheme;
+use super::secret::Secret;
+use super::units;
+
+/// A quarter of the 4 MiB that topics and producers allow: the body must fit again as record, quarantine and
+/// dead letter, where it stands escaped and beside its attempts.
+const MAX_BODY: u64 = 1 << 20;
+
+/// Retry schedules are for reports and the provider simulator; no provider repeats an event more often.
+const MAX_RETRIES: usize = 1_000;
+
+/// A provider of webhooks.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The table's name: part of the topics' names, of record keys and of metric labels.
+    pub name: String,
+    /// The preset it was laid on.
+    pub preset: String,
+    /// Path that the provider posts to. No two sources share one.
+    pub path: String,
+    /// How a request is signed.
+    pub scheme: Scheme,
+    /// Keys, any of which may match; at least one, and at least one that is not `verify_only`.
+    pub secrets: Vec<SourceSecret>,
+    /// Largest body in bytes.
+    pub max_body: u64,
+    /// The provider gives up one attempt after this long.
+    pub deadline: Duration,
+    /// Part of the deadline, in percent, for which a request waits for Kafka.
+    pub ack_budget_percent: u8,
+    /// Waits between the provider's attempts, in order; it gives an event up after the last.
+    pub retry_schedule: Vec<Duration>,
+    /// JSON pointers of the event's id; the first that leads to something counts. Never empty.
+    pub id: Vec<String>,
+    /// JSON pointers of the event's type, likewise.
+    pub event_type: Vec<String>,
+    /// JSON pointers of the event's time, likewise; may be empty.
+    pub time: Vec<String>,
+    /// Types of test events: exact, or with one `*` at the beginning or end that stands for anything.
+    pub test_types: Vec<String>,
+    /// A member that marks an event as a test, whatever its type.
+    pub test_when: Option<TestWhen>,
+    /// Whose routes apply: the `source` of [`Route`](super::Route).
+    pub routes: String,
+}
+
+/// A key that signs requests.
+#[derive(Clone, Debug)]
+pub struct SourceSecret {
+    /// Its name in metrics and evidence; unique within the source.
+    pub id: String,
+    /// The key.
+    pub value: Secret,
+    /// Retired: accepts no request any more, and still proves stored evidence.
+    pub verify_only: bool,
+    /// What it signs is a test, whatever its type.
+    pub test: bool,
+}
+
+/// Marks events in which a member has a value as tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestWhen {
+    /// JSON pointer of the member.
+    pub pointer: String,
+    /// The value: the string itself, or the JSON text of any other scalar (`true`, `1`).
+    pub equals: String,
+}
+
+impl Source {
+    /// How long a request waits for Kafka before the event takes another way.
+    pub fn ack_budget(&self) -> Duration {
+        self.deadline * u32::from(self.ack_budget_percent) / 100
+    }
+
+    /// Reads all of `[sources]`, and says whether none had to be left out. `routed` are the names that routes exist for.
+    pub(super) fn read_all(root: &mut Reader<'_>, routed: &BTreeSet<&str>) -> (BTreeMap<String, Self>, bool) {
+        let mut sources = BTreeMap::new();
+        let mut complete = true;
+        let mut paths: BTreeMap<String, String> = BTreeMap::new();
+        for (name, place, table) in root.named("sources") {
+            let path = root.path_of(&format!("sources.{name}"));
+            if let Err(complaint) = checks::name(&name) {
+                root.cx.fault(&place, &path, complaint);
+            }
+            let Some(table) = SOURCES.under(root.cx, &path, &name, &place, table) else {
+                complete = false;
+                continue;
+            };
+            let source = Self::read(root.entry("sources", &name, place, table), &name, routed, &mut paths);
+            sources.insert(name, source);
+        }
+        (sources, complete)
+    }
+
+    fn read(mut r: Reader<'_>, name: &str, routed: &BTreeSet<&str>, paths: &mut BTreeMap<String, String>) -> Self {
+        r.only_false("allow_ips");
+        let preset = r.text("preset", checks::some);
+        let by_default = if routed.contains(preset.as_str()) { &preset } else { name };
+        let said_routes = r.optional_text("routes", checks::some);
+        if let Some(said) = said_routes.as_deref().filter(|said| !routed.contains(said)) {
+            let complaint = Complaint::new(format!("no route is there for `{said}`"));
+            r.fault("routes", complaint.maybe_hint(did_you_mean(said, routed.iter().copied())));
+        }
+        let source = Self {
+            routes: said_routes.unwrap_or_else(|| by_default.to_owned()),
+            name: name.to_owned(),
+            preset,
+            path: r.text("path", http_path),
+            scheme: Scheme::read(r.section("scheme")),
+            secrets: secrets(&mut r),
+            max_body: r.size("max_body", 1..=MAX_BODY, "four times the body must fit Kafka's 4MiB"),
+            deadline: r.duration("deadline", Duration::from_secs(1)..=Duration::from_secs(300)),
+            // The rest of the deadline is for the network, for reading the body and for the other way to be durable.
+            ack_budget_percent: r.number("ack_budget_percent", 5..=80),
+            retry_schedule: retry_schedule(&mut r),
+            id: r.texts("id", checks::inner_pointer),
+            event_type: r.texts("type", checks::inner_pointer),
+            time: r.texts("time", checks::inner_pointer),
+            test_types: r.texts("test_types", test_type),
+            test_when: r.optional_section("test_when").map(TestWhen::read),
+        };
+        for (key, pointers) in [("id", &source.id), ("type", &source.event_type)] {
+            if r.clean(key) && pointers.is_empty() {
+                r.fault(key, Complaint::new("names no pointer").hint(format!("as in {key} = [\"/{key}\"]")));
+            }
+        }
+        if let Some(other) = paths.get(&source.path).filter(|_| !source.path.is_empty()) {
+            r.fault(
+                "path",
+                Complaint::new(format!("is the path of source `{other}` too")).hint("each source has its own"),
+            );
+        }
+        paths.entry(source.path.clone()).or_insert_with(|| name.to_owned());
+        r.finish();
+        source
+    }
+}
+
+impl TestWhen {
+    fn read(mut r: Reader<'_>) -> Self {
+        let when = Self { pointer: r.text("pointer", checks::inner_pointer), equals: r.text("equals", |_| Ok(())) };
+        r.finish();
+        when
+    }
+}
+
+impl SourceSecret {
+    fn read(mut r: Reader<'_>) -> (Place, Self) {
+        let secret = Self {
+            id: r.text("id", secret_id),
+            value: r.secret("value"),
+            verify_only: r.optional_flag("verify_only"),
+            test: r.optional_flag("test"),
+        };
+        let place = r.place().clone();
+        r.finish();
+        (place, secret)
+    }
+}
+
+fn secrets(r: &mut Reader<'_>) -> Vec<SourceSecret> {
+    let example = "secrets = [{ id = \"2026-11\", value = \"env:NAME\" }]";
+    if !r.has("secrets") {
+        r.missing("secrets", &format!("as in {example}"));
+        return Vec::new();
+    }
+    let rows = r.rows("secrets");
+    if r.clean("secrets") && rows.is_empty() {
+        r.fault("secrets", Complaint::new("is empty").hint(format!("as in {example}")));
+    }
+    let mut ids = BTreeSet::new();
+    let mut secrets = Vec::new();
+    for (index, row) in rows.into_iter().enumerate() {
+        let (place, secret) = SourceSecret::read(row);
+        if !secret.id.is_empty() && !ids.insert(secret.id.clone()) {
+            let path = r.path_of(&format!("secrets[{index}].id"));
+            r.cx.fault(&place, &path, Complaint::new(format!("`{}` is there twice", secret.id)));
+        }
+        secrets.push(secret);
+    }
+    if !secrets.is_empty() && secrets.iter().all(|secret| secret.verify_only) {
+        r.fault("secrets", Complaint::new("are all `verify_only`: no request could be accepted"));
+    }
+    secrets
+}
+
+/// The waits as listed; `retry_until` repeats the last one for as long as the sum stays within it.
+fn retry_schedule(r: &mut Reader<'_>) -> Vec<Duration> {
+    let mut schedule = r.items("retry_schedule", units::duration);
+    let until = r.optional_duration("retry_until", Duration::from_secs(1)..=Duration::from_secs(30 * 86_400));
+    let (Some(until), Some(last)) = (until, schedule.last().copied()) else {
+        return schedule;
+    };
+    let mut sum = schedule.iter().fold(Duration::ZERO, |sum, wait| sum.saturating_add(*wait));
+    while sum.saturating_add(last) <= until {
+        if schedule.len() == MAX_RETRIES {
+            let complaint = Complaint::new(format!("makes more than {MAX_RETRIES} attempts"));
+            r.fault("retry_until", complaint.hint("a longer last wait, or a shorter `retry_until`"));
+            break;
+        }
+        sum = sum.saturating_add(last);
+        schedule.push(last);
+    }
+    schedule
+}
+
+fn secret_id(text: &str) -> Result<(), Complaint> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if !text.is_empty() && text.len() <= 63 && text.bytes().all(inside) {
+        return Ok(());
+    }
+    // Not quoted: it may be the secret, in the wrong place.
+    Err(Complaint::new("is not a usable id").hint("up to 63 of letters, digits, `.`, `_`, `-`"))
+}
+
+fn http_path(text: &str) -> Result<(), Complaint> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"/._~-".contains(&b);
+    if !text.starts_with('/') || !text.bytes().all(inside) {
+        return Err(Complaint::new("is not a path").hint("as in \"/api/accelex/webhook\": letters, digits, `/._~-`"));
+    }
+    if ["/healthz", "/readyz"].contains(&text) {
+        return Err(Complaint::new("is the receiver's own"));
+    }
+    Ok(())
+}
+
+fn test_type(text: &str) -> Result<(), Complaint> {
+    checks::some(text)?;
+    let stars = text.matches('*').count();
+    if stars == 0 || (stars == 1 && (text.starts_with('*') || text.ends_with('*'))) {
+        return Ok(());
+    }
+    Err(Complaint::new("is not a pattern").hint("one `*`, at the beginning or end, as in \"*.test\""))
+}

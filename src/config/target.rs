@@ -1,0 +1,191 @@
+//! `[targets.<name>]`: where records go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::checks;
+use super::fault::Complaint;
+use super::presets::TARGETS;
+use super::reader::{Reader, not};
+use super::secret::Secret;
+use super::tree::{Node, Value};
+
+/// A system of record.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The table's name: part of topics' names, of metric labels and of keys.
+    pub name: String,
+    /// What kind of system it is.
+    pub preset: TargetPreset,
+    /// The record topics it takes, out of [`RECORD_TOPICS`](super::RECORD_TOPICS); at least one, none twice, in
+    /// alphabetical order.
+    pub records: Vec<String>,
+    /// Where it begins when it has no position yet.
+    pub start: Start,
+    /// Where requests go, http or https. Shown in logs and metrics: it holds no user, password or token.
+    pub url: String,
+    /// Whether it may stand at a private, loopback or link-local address.
+    pub allow_private_addresses: bool,
+    /// Key of the Standard Webhooks signature; always there for [`TargetPreset::Webhook`].
+    pub signing_secret: Option<Secret>,
+    /// When a failed attempt is repeated, and for how long.
+    pub retry: Retry,
+    /// What becomes of a record that is given up.
+    pub on_give_up: OnGiveUp,
+    /// Longest wait for a whole answer, from the beginning of the attempt.
+    pub timeout: Duration,
+    /// Longest wait for the connection; part of `timeout`.
+    pub connect_timeout: Duration,
+    /// Requests under way at one time.
+    pub max_concurrency: usize,
+}
+
+/// Kinds of targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetPreset {
+    /// POST of the record as JSON, signed as Standard Webhooks say.
+    Webhook,
+    /// The local stand-in that `ledgerhook sandbox` runs.
+    Sandbox,
+}
+
+/// Where a new target begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what is recorded from now on.
+    Now,
+    /// With the oldest record there is.
+    Earliest,
+    /// With the first record of this time or later.
+    At(Timestamp),
+}
+
+/// Repeats of failed attempts: exponential from `first` to `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Wait before the first repeat.
+    pub first: Duration,
+    /// Longest wait between two attempts.
+    pub max: Duration,
+    /// Time from the first attempt after which the record is given up.
+    pub give_up_after: Duration,
+}
+
+/// What becomes of a record that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGiveUp {
+    /// It becomes a dead letter, and the entity's next record is tried.
+    DeadLetter,
+    /// The entity stays parked until an operator decides.
+    Hold,
+}
+
+const PRESETS: [(&str, TargetPreset); 2] = [("webhook", TargetPreset::Webhook), ("sandbox", TargetPreset::Sandbox)];
+
+const GIVE_UPS: [(&str, OnGiveUp); 2] = [("dead_letter", OnGiveUp::DeadLetter), ("hold", OnGiveUp::Hold)];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Target {
+    /// Reads all of `[targets]`.
+    pub(super) fn read_all(root: &mut Reader<'_>) -> BTreeMap<String, Self> {
+        let mut targets = BTreeMap::new();
+        for (name, place, table) in root.named("targets") {
+            let path = root.path_of(&format!("targets.{name}"));
+            if let Err(complaint) = checks::name(&name) {
+                root.cx.fault(&place, &path, complaint);
+            }
+            if let Some(table) = TARGETS.under(root.cx, &path, &name, &place, table) {
+                let target = Self::read(root.entry("targets", &name, place, table), &name);
+                targets.insert(name, target);
+            }
+        }
+        targets
+    }
+
+    fn read(mut r: Reader<'_>, name: &str) -> Self {
+        let signed = r.has("signing_secret");
+        if !r.has("start") {
+            r.missing("start", "\"now\", \"earliest\" or a time: a new target must say where it begins");
+        }
+        if !r.has("records") {
+            r.missing("records", "the record topics it takes, as in records = [\"invoices\"]");
+        }
+        let preset = r.choice("preset", &PRESETS).unwrap_or(TargetPreset::Sandbox);
+        let target = Self {
+            name: name.to_owned(),
+            preset,
+            records: records(&mut r),
+            start: r.take("start", "", start).unwrap_or(Start::Now),
+            url: r.text("url", checks::url),
+            allow_private_addresses: r.flag("allow_private_addresses"),
+            signing_secret: r.optional_secret("signing_secret"),
+            retry: Retry::read(r.section("retry")),
+            on_give_up: r.choice("on_give_up", &GIVE_UPS).unwrap_or(OnGiveUp::DeadLetter),
+            timeout: r.duration("timeout", 100 * SECOND / 1_000..=600 * SECOND),
+            connect_timeout: r.duration("connect_timeout", 100 * SECOND / 1_000..=60 * SECOND),
+            max_concurrency: r.number("max_concurrency", 1..=1_000),
+        };
+        if preset == TargetPreset::Webhook && !signed {
+            r.missing("signing_secret", "the receiver checks it: write \"env:NAME\" or \"file:PATH\"");
+        }
+        if r.clean("timeout") && r.clean("connect_timeout") && target.connect_timeout > target.timeout {
+            r.fault_between("connect_timeout", "timeout", Complaint::new("`connect_timeout` is longer than `timeout`"));
+        }
+        r.finish();
+        target
+    }
+}
+
+impl Retry {
+    fn read(mut r: Reader<'_>) -> Self {
+        let retry = Self {
+            first: r.duration("first", SECOND / 10..=3_600 * SECOND),
+            max: r.duration("max", SECOND / 10..=24 * 3_600 * SECOND),
+            give_up_after: r.duration("give_up_after", SECOND..=365 * 24 * 3_600 * SECOND),
+        };
+        for (low, high, fits) in
+            [("first", "max", retry.first <= retry.max), ("max", "give_up_after", retry.max <= retry.give_up_after)]
+        {
+            if r.clean(low) && r.clean(high) && !fits {
+                r.fault_between(low, high, Complaint::new(format!("`{low}` is longer than `{high}`")));
+            }
+        }
+        r.finish();
+        retry
+    }
+}
+
+fn records(r: &mut Reader<'_>) -> Vec<String> {
+    if !r.has("records") {
+        return Vec::new();
+    }
+    let mut records = r.texts("records", checks::record_topic);
+    if r.clean("records") && records.is_empty() {
+        r.fault("records", Complaint::new("is empty: nothing would ever go there"));
+    }
+    records.sort_unstable();
+    let named = records.len();
+    records.dedup();
+    if records.len() < named {
+        r.fault("records", Complaint::new("names a topic twice"));
+    }
+    records
+}
+
+fn start(node: Node) -> Result<Start, Complaint> {
+    let text = match node.value {
+        Value::Text(text) | Value::Time(text) => text,
+        other => return Err(not("text or a time", &other)),
+    };
+    match text.as_str() {
+        "now" => Ok(Start::Now),
+        "earliest" => Ok(Start::Earliest),
+        time => time.parse().map(Start::At).map_err(|_| {
+            Complaint::new("is not a place to start")
+                .hint("\"now\", \"earliest\", or a time with its zone such as \"2026-05-01T00:00:00Z\"")
+        }),
+    }
+}
