@@ -3,5 +3,11 @@
 pub mod avro;
 pub mod config;
 pub mod event;
+pub mod instance;
+pub mod kafka;
+pub mod lifecycle;
 pub mod outcome;
+pub mod server;
+pub mod signature;
+pub mod telemetry;
 pub mod topics;

@@ -1,0 +1,342 @@
+//! A member of a consumer group whose start offsets are explicit and whose rebalances are plain return values.
+//!
+//! librdkafka hands an assignment to a callback in the middle of a poll. Here the callback only notes it; the
+//! assignment is taken, or given back, in [`Member::poll`] and [`Member::release`], so that the caller sees gain and
+//! loss of partitions in line with the records, with nothing running beside it.
+//!
+//! The classic protocol with the `range` assignor: a member gets the same partition numbers of all topics it reads,
+//! and a rebalance takes everything away before it gives anything, which keeps ownership exclusive.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+
+use super::client::{Cluster, REQUEST_TIMEOUT};
+use super::headers::Headers;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// Kafka's name of the topic.
+    pub topic: String,
+    /// Number.
+    pub number: i32,
+}
+
+/// A record as read.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Where it stands.
+    pub partition: Partition,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its timestamp in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// Headers.
+    pub headers: Headers,
+}
+
+/// Where a group starts in a partition it never committed an offset of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record there is.
+    Earliest,
+    /// Behind the last record there is.
+    Now,
+    /// At the first record with this timestamp or a later one, in milliseconds since 1970.
+    At(i64),
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum Polled {
+    /// Nothing in time.
+    Nothing,
+    /// A record.
+    Record(Box<Incoming>),
+    /// Partitions were gained; their records follow. Committed offsets were read before this.
+    Gained(Vec<Partition>),
+    /// All partitions are to be given back: finish, then call [`Member::release`].
+    Leaving {
+        /// The partitions already belong to others: nothing may be committed any more.
+        lost: bool,
+    },
+    /// The cluster is away; polling goes on by itself.
+    Away(String),
+}
+
+/// Why a member cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The committed position is no longer in the log: records are missing.
+    #[error("group {group}: the committed position is out of range: {detail}; records before it may be gone unread")]
+    PositionLost {
+        /// Group.
+        group: String,
+        /// What the client said.
+        detail: String,
+    },
+    /// The client is of no use any more.
+    #[error("group {group}: {cause}")]
+    Broken {
+        /// Group.
+        group: String,
+        /// The client's error.
+        cause: KafkaError,
+    },
+}
+
+enum Rebalance {
+    Assign(Vec<Partition>),
+    Revoke,
+}
+
+#[derive(Default)]
+struct Context {
+    pending: Mutex<Option<Rebalance>>,
+    closing: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka consumer");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Acquire) {
+            // Closing waits until the assignment is given back, and nobody polls a member that is being dropped.
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "Kafka consumer");
+            }
+            return;
+        }
+        let note = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions(list)),
+            _ => Rebalance::Revoke,
+        };
+        *self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(note);
+    }
+}
+
+/// A member of a consumer group.
+pub struct Member {
+    consumer: BaseConsumer<Context>,
+    group: String,
+    start: Start,
+    /// An assignment whose offsets could not be read yet.
+    gaining: Option<Vec<Partition>>,
+}
+
+impl Member {
+    /// Joins `group` (without prefix) as `instance` to read `topics` (Kafka's names). An instance that comes back within
+    /// the session's time, also after a crash, gets its partitions back without a rebalance (static membership).
+    ///
+    /// # Errors
+    /// When the client settings are unusable.
+    pub fn join(
+        cluster: &Cluster,
+        group: &str,
+        instance: &str,
+        topics: &[String],
+        start: Start,
+    ) -> Result<Self, GroupError> {
+        let broken = |cause| GroupError::Broken { group: group.to_owned(), cause };
+        let mut config = cluster.consumer(group);
+        config
+            .set("partition.assignment.strategy", "range")
+            .set("group.instance.id", instance)
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "1000");
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(broken)?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names).map_err(broken)?;
+        Ok(Self { consumer, group: group.to_owned(), start, gaining: None })
+    }
+
+    /// Waits up to `wait` for what comes next.
+    ///
+    /// # Errors
+    /// When the position was lost or the client is broken: the member has to be dropped.
+    pub fn poll(&mut self, wait: Duration) -> Result<Polled, GroupError> {
+        if let Some(gaining) = self.gaining.take() {
+            return self.gain(gaining);
+        }
+        let polled = match self.consumer.poll(wait) {
+            None => Polled::Nothing,
+            Some(Ok(message)) => Polled::Record(Box::new(own(&message))),
+            Some(Err(error)) => self.classify(error)?,
+        };
+        // A rebalance comes in a poll that brings no record.
+        match self.consumer.context().pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            None => return Ok(polled),
+            Some(Rebalance::Revoke) => return Ok(Polled::Leaving { lost: self.consumer.assignment_lost() }),
+            Some(Rebalance::Assign(list)) => self.gaining = Some(list),
+        }
+        let gaining = self.gaining.take().unwrap_or_default();
+        self.gain(gaining)
+    }
+
+    /// Gives all partitions back, after [`Polled::Leaving`].
+    ///
+    /// # Errors
+    /// When the client is broken.
+    pub fn release(&self) -> Result<(), GroupError> {
+        self.consumer.unassign().map_err(|cause| self.broken(cause))
+    }
+
+    /// Proof of membership for a transaction's offsets; none before the group was joined.
+    #[must_use]
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// Goes back, so that the next record of each partition is the one at this offset.
+    ///
+    /// # Errors
+    /// When the client is broken or the partition is not ours.
+    pub fn rewind<'a>(&self, positions: impl IntoIterator<Item = (&'a Partition, i64)>) -> Result<(), GroupError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in positions {
+            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
+                .map_err(|cause| self.broken(cause))?;
+        }
+        let done = self.consumer.seek_partitions(list, REQUEST_TIMEOUT).map_err(|cause| self.broken(cause))?;
+        for element in done.elements() {
+            element.error().map_err(|cause| self.broken(cause))?;
+        }
+        Ok(())
+    }
+
+    /// Stops fetching from these partitions until [`Member::resume`].
+    ///
+    /// # Errors
+    /// When a partition is not ours.
+    pub fn pause<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Result<(), GroupError> {
+        self.consumer.pause(&list(partitions)).map_err(|cause| self.broken(cause))
+    }
+
+    /// Goes on fetching from these partitions.
+    ///
+    /// # Errors
+    /// When a partition is not ours.
+    pub fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Result<(), GroupError> {
+        self.consumer.resume(&list(partitions)).map_err(|cause| self.broken(cause))
+    }
+
+    fn gain(&mut self, gaining: Vec<Partition>) -> Result<Polled, GroupError> {
+        match self.assign(&gaining) {
+            Ok(()) => Ok(Polled::Gained(gaining)),
+            Err(error) => {
+                // Without offsets there is nothing to start from: the assignment waits with us.
+                self.gaining = Some(gaining);
+                Ok(Polled::Away(format!("cannot read committed offsets: {error}")))
+            }
+        }
+    }
+
+    /// Takes an assignment at the committed offsets, or at the start that was asked for, which is committed at once:
+    /// "now" must not mean a later now after a restart.
+    fn assign(&self, gaining: &[Partition]) -> Result<(), KafkaError> {
+        let committed = self.consumer.committed_offsets(list(gaining), REQUEST_TIMEOUT)?;
+        let mut assignment = TopicPartitionList::new();
+        let mut fresh = TopicPartitionList::new();
+        for element in committed.elements() {
+            element.error()?;
+            let (topic, number) = (element.topic(), element.partition());
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => {
+                    let offset = self.first(topic, number)?;
+                    fresh.add_partition_offset(topic, number, Offset::Offset(offset))?;
+                    offset
+                }
+            };
+            assignment.add_partition_offset(topic, number, Offset::Offset(offset))?;
+        }
+        self.consumer.assign(&assignment)?;
+        if fresh.count() > 0 {
+            self.consumer.commit(&fresh, CommitMode::Sync)?;
+        }
+        Ok(())
+    }
+
+    fn first(&self, topic: &str, number: i32) -> Result<i64, KafkaError> {
+        let (low, high) = self.consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT)?;
+        match self.start {
+            Start::Earliest => Ok(low),
+            Start::Now => Ok(high),
+            Start::At(time) => {
+                let mut query = TopicPartitionList::new();
+                query.add_partition_offset(topic, number, Offset::Offset(time))?;
+                let found = self.consumer.offsets_for_times(query, REQUEST_TIMEOUT)?;
+                let offset = found.elements().first().map(|e| e.offset());
+                Ok(match offset {
+                    Some(Offset::Offset(offset)) => offset,
+                    _ => high,
+                })
+            }
+        }
+    }
+
+    fn classify(&self, error: KafkaError) -> Result<Polled, GroupError> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Err(GroupError::PositionLost { group: self.group.clone(), detail: error.to_string() })
+            }
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => Err(self.broken(error)),
+            _ => Ok(Polled::Away(error.to_string())),
+        }
+    }
+
+    fn broken(&self, cause: KafkaError) -> GroupError {
+        GroupError::Broken { group: self.group.clone(), cause }
+    }
+}
+
+impl Drop for Member {
+    /// Closes without leaving the group: a static member's place is kept for a session's time, so that a restart finds
+    /// its partitions; then they go to others. What was not committed is read again by whoever has them.
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Release);
+        if let Err(error) = self.consumer.unassign() {
+            tracing::debug!(%error, "Kafka consumer");
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|e| Partition { topic: e.topic().to_owned(), number: e.partition() }).collect()
+}
+
+fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
+}
+
+pub(super) fn own(message: &BorrowedMessage<'_>) -> Incoming {
+    Incoming {
+        partition: Partition { topic: message.topic().to_owned(), number: message.partition() },
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: Headers::from_kafka(message.headers()),
+    }
+}

@@ -1,0 +1,31 @@
+//! Plumbing to Kafka and the schema registry, without business words; the only module that names rdkafka.
+//!
+//! | file | what |
+//! |---|---|
+//! | `client` | settings of every client: what is ours to set, so that no promise can be configured away |
+//! | `admin` | topics created and checked against the table |
+//! | `complaints` | why a broker cannot be reached |
+//! | `layout` | waits for a broker or registry that is away, refuses a wrong one |
+//! | `report` | what a topic is, compared with what it should be |
+//! | `registry` | Confluent's REST API: subjects, ids, compatibility |
+//! | `codec` | Confluent's wire format over `avro` |
+//! | `group` | a consumer-group member whose start offsets are explicit |
+//! | `restore` | a partition read to its true end |
+//! | `transaction` | a transactional producer with three kinds of error |
+//! | `headers`, `partition` | record headers; the partition of a key |
+
+pub mod admin;
+pub mod client;
+pub mod codec;
+mod complaints;
+pub mod group;
+pub mod headers;
+pub mod layout;
+pub mod partition;
+pub mod produce;
+pub mod registry;
+pub mod report;
+pub mod restore;
+pub mod transaction;
+
+pub use rdkafka::types::RDKafkaErrorCode;

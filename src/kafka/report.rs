@@ -1,0 +1,167 @@
+//! What a topic is, compared with what it should be. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::topics::{Cleanup, Kind, MAX_RECORD_BYTES, Partitions, Topic};
+
+/// One thing about a topic that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not exist.
+    Missing {
+        /// Kafka's name.
+        topic: String,
+    },
+    /// A setting has a value that breaks a promise.
+    Wrong {
+        /// Kafka's name.
+        topic: String,
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        is: String,
+        /// What it should be.
+        should: String,
+        /// What goes wrong otherwise.
+        because: &'static str,
+    },
+}
+
+/// Something that works, but weakens a promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(pub String);
+
+/// What a check of the topics found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What stops the start.
+    pub faults: Vec<Fault>,
+    /// What an operator should know.
+    pub warnings: Vec<Warning>,
+    /// Topics whose acknowledged records one broker can lose, by replication factor and `min.insync.replicas`.
+    weak: BTreeMap<(usize, i64), Vec<String>>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { topic } => {
+                write!(f, "topic {topic} does not exist; create it with `ledgerhook topics apply`")
+            }
+            Self::Wrong { topic, setting, is, should, because } => {
+                write!(f, "topic {topic}: {setting} is {is}, must be {should}: {because}; ")?;
+                match *setting {
+                    setting if is_config(setting) => f.write_str("correct it with `ledgerhook topics apply`"),
+                    // With another number of partitions ids lie elsewhere: a repeat would not find its marker.
+                    _ => f.write_str(
+                        "`ledgerhook topics apply` does not repartition, since ids would move: delete the topics while they are empty and apply again",
+                    ),
+                }
+            }
+        }
+    }
+}
+
+/// A topic as the cluster has it.
+#[derive(Default)]
+pub(super) struct Existing {
+    pub(super) partitions: i32,
+    /// Replicas of the partition that has fewest.
+    pub(super) replication: usize,
+    pub(super) settings: BTreeMap<String, String>,
+    /// Settings that someone made for this topic; the others are the broker's.
+    pub(super) set: Vec<String>,
+}
+
+/// Whether `topics apply` may correct this setting.
+pub(super) fn is_config(setting: &str) -> bool {
+    matches!(setting, "cleanup.policy" | "retention.ms" | "max.message.bytes")
+}
+
+impl Report {
+    /// Sums weak topics up in one warning for each degree of weakness.
+    pub(super) fn tell_weak(&mut self) {
+        for ((replication, min_insync), names) in std::mem::take(&mut self.weak) {
+            self.warnings.push(Warning(format!(
+                "replication factor {replication} and min.insync.replicas {min_insync}: with one broker, acknowledged records of these {} topics can be lost: {}",
+                names.len(),
+                names.join(", ")
+            )));
+        }
+    }
+}
+
+/// Compares one topic with the table.
+pub(super) fn compare(topic: &Topic, name: &str, is: &Existing, report: &mut Report) {
+    let mut wrong = |setting, is: &str, should: String, because| {
+        report.faults.push(Fault::Wrong { topic: name.to_owned(), setting, is: is.to_owned(), should, because });
+    };
+    let setting = |key: &str| is.settings.get(key).map_or("", String::as_str);
+    let number = |key: &str| setting(key).parse::<i64>().unwrap_or(0);
+
+    if topic.partitions == Partitions::One && is.partitions != 1 {
+        wrong("number of partitions", &is.partitions.to_string(), "1".into(), "it is read whole and in order");
+    }
+    let policy = setting("cleanup.policy");
+    let mut words: Vec<&str> = policy.split(',').map(str::trim).collect();
+    words.sort_unstable();
+    let mut wanted: Vec<&str> = topic.cleanup.policy().split(',').collect();
+    wanted.sort_unstable();
+    if words != wanted {
+        let because = match topic.cleanup {
+            Cleanup::Delete(_) | Cleanup::Keep => "compaction would drop records that share a key",
+            Cleanup::CompactDelete(_) | Cleanup::Compact => "without compaction the newest state of a key can be lost",
+        };
+        wrong("cleanup.policy", policy, topic.cleanup.policy().into(), because);
+    }
+    let (retention, should) = (number("retention.ms"), topic.cleanup.retention_ms());
+    if matches!(topic.cleanup, Cleanup::CompactDelete(_)) && retention != -1 && retention < should {
+        let because = "ids would be forgotten inside the dedupe window, and their repeats doubled";
+        wrong("retention.ms", &retention.to_string(), format!("{should} or more, or -1"), because);
+    }
+    if matches!(topic.cleanup, Cleanup::Keep) && retention != -1 {
+        wrong("retention.ms", &retention.to_string(), "-1".into(), "it holds work that time must not delete");
+    }
+    let max = number("max.message.bytes");
+    if max < i64::from(MAX_RECORD_BYTES) {
+        let because = "a body at the limit would not fit";
+        wrong("max.message.bytes", &max.to_string(), format!("{MAX_RECORD_BYTES} or more"), because);
+    }
+    if matches!(topic.cleanup, Cleanup::Delete(_)) && retention != -1 && retention < should {
+        report.warnings.push(Warning(format!(
+            "topic {name}: retention.ms is {retention}, less than the usual {should}: what is not read in time is gone"
+        )));
+    }
+    let min_insync = number("min.insync.replicas");
+    if is.replication < 2 || min_insync < 2 {
+        report.weak.entry((is.replication, min_insync)).or_default().push(name.to_owned());
+    }
+}
+
+/// Compares what has to be alike in two topics: `received` and `seen` of one source.
+pub(super) fn compare_pairs(
+    topics: &[Topic],
+    prefix: &str,
+    existing: &BTreeMap<String, Existing>,
+    report: &mut Report,
+) {
+    for topic in topics.iter().filter(|t| t.kind == Kind::Received) {
+        let seen = format!("{}{}", prefix, topic.name.replacen("received.", "seen.", 1));
+        let name = topic.full_name(prefix);
+        if let (Some(received), Some(seen_is)) = (existing.get(&name), existing.get(&seen))
+            && received.partitions != seen_is.partitions
+        {
+            report.faults.push(Fault::Wrong {
+                topic: seen,
+                setting: "number of partitions",
+                is: seen_is.partitions.to_string(),
+                should: format!("{} as in {name}", received.partitions),
+                because: "an id's marker stands in the partition of the same number as the event",
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! A transactional producer: begin, write, offsets, commit or abort, with three kinds of error. Blocks: it belongs on
+//! a thread of its own.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::time::Instant;
+
+use super::client::Cluster;
+use super::group::Partition;
+use super::produce::Outgoing;
+
+/// What to do about a failed step.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Nothing was lost: try the same step again.
+    #[error("{step}: {cause}")]
+    Retry {
+        /// The step.
+        step: &'static str,
+        /// The client's error.
+        cause: KafkaError,
+    },
+    /// The transaction has to be aborted, and its work done again from the last commit.
+    #[error("{step}: {cause}; the transaction is aborted")]
+    Abort {
+        /// The step.
+        step: &'static str,
+        /// The client's error.
+        cause: KafkaError,
+    },
+    /// Another instance took over, the outcome is unknown, or the client is broken: start from what is committed,
+    /// with a new client.
+    #[error("{step}: {cause}; this producer is fenced or broken")]
+    Fenced {
+        /// The step.
+        step: &'static str,
+        /// The client's error.
+        cause: KafkaError,
+    },
+}
+
+impl TransactionError {
+    fn of(step: &'static str, cause: KafkaError) -> Self {
+        match &cause {
+            KafkaError::Transaction(error) if error.is_fatal() => Self::Fenced { step, cause },
+            KafkaError::Transaction(error) if error.txn_requires_abort() => Self::Abort { step, cause },
+            KafkaError::Transaction(error) if error.is_retriable() => Self::Retry { step, cause },
+            // Membership that the broker no longer knows: the work belongs to someone else.
+            KafkaError::Transaction(error)
+                if matches!(
+                    error.code(),
+                    RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::FencedInstanceId
+                        | RDKafkaErrorCode::RebalanceInProgress
+                ) =>
+            {
+                Self::Abort { step, cause }
+            }
+            KafkaError::Transaction(_) => Self::Fenced { step, cause },
+            // Not everything was acknowledged in one step's time; waiting on is allowed.
+            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Self::Retry { step, cause },
+            _ => Self::Abort { step, cause },
+        }
+    }
+}
+
+/// Longest a single call waits, so that a wait for a cluster that is away can be told of and ended.
+const STEP: Duration = Duration::from_secs(2);
+
+/// Between two looks for acknowledgements.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A transactional producer.
+pub struct Transactions {
+    producer: BaseProducer,
+    timeout: Duration,
+}
+
+impl Transactions {
+    /// Takes over the transactional id (without prefix): waits until its earlier transactions have ended and fences
+    /// whoever held it. `timeout` bounds each transaction and each step.
+    ///
+    /// # Errors
+    /// `Retry` while the cluster is away.
+    pub fn open(cluster: &Cluster, id: &str, timeout: Duration) -> Result<Self, TransactionError> {
+        let step = "take over the transactional id";
+        let producer: BaseProducer =
+            cluster.transactional(id, timeout).create().map_err(|cause| TransactionError::Fenced { step, cause })?;
+        producer.init_transactions(timeout).map_err(|cause| TransactionError::of(step, cause))?;
+        Ok(Self { producer, timeout })
+    }
+
+    /// Starts a transaction.
+    ///
+    /// # Errors
+    /// Never `Abort`: nothing is open.
+    pub fn begin(&self) -> Result<(), TransactionError> {
+        self.producer.begin_transaction().map_err(|cause| match TransactionError::of("begin", cause) {
+            TransactionError::Abort { step, cause } => TransactionError::Fenced { step, cause },
+            other => other,
+        })
+    }
+
+    /// Writes a record in the open transaction. Whether it was acknowledged shows at the commit.
+    ///
+    /// # Errors
+    /// `Abort` or `Fenced`.
+    pub fn send(&self, record: &Outgoing) -> Result<(), TransactionError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let mut base = BaseRecord::to(&record.topic)
+                .key(&record.key)
+                .payload(&record.value)
+                .headers(record.headers.to_kafka());
+            if let Some(partition) = record.partition {
+                base = base.partition(partition);
+            }
+            if let Some(timestamp) = record.timestamp_ms {
+                base = base.timestamp(timestamp);
+            }
+            match self.producer.send(base) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < deadline => {
+                    self.producer.poll(Duration::from_millis(10));
+                }
+                Err((cause, _)) => return Err(TransactionError::of("write a record", cause)),
+            }
+        }
+    }
+
+    /// Adds the next offsets to read to the open transaction, as this member of the group.
+    ///
+    /// # Errors
+    /// `Abort` where the membership is no longer valid, `Fenced`.
+    pub fn offsets<'a>(
+        &self,
+        next: impl IntoIterator<Item = (&'a Partition, i64)>,
+        member: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        let step = "add the offsets";
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in next {
+            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
+                .map_err(|cause| TransactionError::of(step, cause))?;
+        }
+        self.again(step, || self.producer.send_offsets_to_transaction(&list, member, STEP), &|_| {})
+    }
+
+    /// Commits. All records were acknowledged and all offsets moved, or nothing was. `waiting` hears why it takes longer
+    /// than usual.
+    ///
+    /// # Errors
+    /// `Abort` where it certainly did not happen; `Fenced` also where the outcome is unknown.
+    pub fn commit(&self, waiting: &dyn Fn(&str)) -> Result<(), TransactionError> {
+        let commit = || {
+            self.deliver()?;
+            self.producer.commit_transaction(STEP)
+        };
+        self.again("commit", commit, waiting)
+    }
+
+    /// Waits until the brokers have answered for every record. The library's own flush looks ten times a second, which
+    /// would make every transaction last a tenth of one.
+    fn deliver(&self) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + STEP;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
+            // Not a poll with a wait: that one spins through the last millisecond of its time.
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Aborts the open transaction.
+    ///
+    /// # Errors
+    /// `Fenced`: the broker ends it by itself at its timeout.
+    pub fn abort(&self) -> Result<(), TransactionError> {
+        self.again("abort", || self.producer.abort_transaction(STEP), &|_| {}).map_err(|error| match error {
+            TransactionError::Abort { step, cause } | TransactionError::Retry { step, cause } => {
+                TransactionError::Fenced { step, cause }
+            }
+            fenced @ TransactionError::Fenced { .. } => fenced,
+        })
+    }
+
+    /// Repeats a step while librdkafka says that it may be repeated, three timeouts long; then its outcome counts as
+    /// unknown.
+    fn again(
+        &self,
+        step: &'static str,
+        act: impl Fn() -> Result<(), KafkaError>,
+        waiting: &dyn Fn(&str),
+    ) -> Result<(), TransactionError> {
+        let deadline = Instant::now() + self.timeout * 3;
+        loop {
+            match act().map_err(|cause| TransactionError::of(step, cause)) {
+                Err(retry @ TransactionError::Retry { .. }) if Instant::now() < deadline => {
+                    waiting(&retry.to_string());
+                    self.producer.poll(Duration::from_millis(50));
+                }
+                Err(TransactionError::Retry { step, cause }) => return Err(TransactionError::Fenced { step, cause }),
+                done => return done,
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Every metric, once: name, help, labels. Handles are typed, so that a name or label cannot be misspelt elsewhere.
+
+use prometheus::{
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// One metric as documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Name on `/metrics`.
+    pub name: &'static str,
+    /// What it counts or measures, with its unit.
+    pub help: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ident = $name:literal [$($label:literal),*] $help:literal;)*) => {
+        /// The program's metrics.
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        /// Every metric, for the documentation.
+        pub const DESCRIPTIONS: &[Description] =
+            &[$(Description { name: $name, help: $help, labels: &[$($label),*] },)*];
+
+        impl Metrics {
+            /// Fresh metrics, all registered.
+            ///
+            /// # Errors
+            /// When a name of the table is malformed or stands there twice: a fault of the build, caught by test.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                $(let $field = <$kind as Make>::make($name, $help, &[$($label),*])?;
+                registry.register(Box::new($field.clone()))?;)*
+                Ok(Self { registry, $($field,)* })
+            }
+        }
+    };
+}
+
+metrics! {
+    receiver_requests: IntCounterVec = "ledgerhook_receiver_requests_total" ["source", "outcome"]
+        "Requests answered, by the code of the answer; source is empty for an unknown path.";
+    receiver_ack_seconds: HistogramVec = "ledgerhook_receiver_ack_seconds" ["source", "path"]
+        "Seconds from the whole body read to the event durable; path is kafka or spool.";
+    signature_matches: IntCounterVec = "ledgerhook_signature_matches_total" ["source", "key_id"]
+        "Verified requests by the secret that matched.";
+    router_events: IntCounterVec = "ledgerhook_router_events_total" ["source", "outcome"]
+        "Rows of received taken by the router, by what became of them.";
+    router_restore_seconds: Histogram = "ledgerhook_router_restore_seconds" []
+        "Seconds to restore the dedupe state of the partitions gained.";
+    delivery_attempts: IntCounterVec = "ledgerhook_delivery_attempts_total" ["target", "outcome"]
+        "Tries to deliver a record, by how the answer was classified.";
+    delivery_lag_seconds: GaugeVec = "ledgerhook_delivery_lag_seconds" ["target"]
+        "Age in seconds of the oldest record read but not finished; 0 when there is none.";
+    delivery_parked_keys: IntGaugeVec = "ledgerhook_delivery_parked_keys" ["target"]
+        "Entities whose head record waits for another try.";
+    target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
+        "1 for the state a target is in, 0 for the others: active, waiting, credentials, stopped.";
+}
+
+trait Make: Sized {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error>;
+}
+
+/// From a loopback acknowledgement to the longest provider deadline.
+const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+impl Make for IntCounterVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+impl Make for IntGaugeVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+impl Make for GaugeVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+impl Make for HistogramVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
+    }
+}
+impl Make for Histogram {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))
+    }
+}
+
+impl Metrics {
+    /// Content type of [`Metrics::render`].
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// All metrics in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        // Writing to memory fails only for a metric family without a name; the table has none.
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "cannot render metrics");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_can_be_made_and_is_documented() {
+        let metrics = Metrics::new().unwrap();
+        metrics.receiver_requests.with_label_values(&["accelex", "accepted"]).inc();
+        assert!(
+            metrics.render().contains(r#"ledgerhook_receiver_requests_total{outcome="accepted",source="accelex"} 1"#)
+        );
+        for metric in DESCRIPTIONS {
+            assert!(metric.name.starts_with("ledgerhook_") && metric.help.ends_with('.'), "{metric:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the integration tests share: real servers, and one installation with a random prefix per test.
+#![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
+
+pub(crate) mod faulty;
+pub(crate) mod servers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgerhook::config::Config;
+use ledgerhook::kafka::layout::{Encoders, Ground};
+use ledgerhook::lifecycle::Role;
+use ledgerhook::telemetry::{Health, Metrics};
+use ledgerhook::topics;
+use tokio_util::sync::CancellationToken;
+
+/// Secret of the source `accelex` in every installation.
+pub(crate) const ACCELEX_SECRET: &str = "accelex-test-secret";
+/// Secret of the source `accbooks` in every installation.
+pub(crate) const ACCBOOKS_SECRET: &str = "accbooks-test-secret";
+/// Signing secret of webhook targets in every installation (Standard Webhooks form).
+pub(crate) const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// An installation of its own on the shared servers: topics and schemas applied.
+pub(crate) struct Installation {
+    pub(crate) config: Config,
+    /// The configuration's text, for the binary; secrets come from the variables in [`Installation::env`].
+    pub(crate) toml: String,
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) encoders: Encoders,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+    pub(crate) stop: CancellationToken,
+    pub(crate) data_dir: tempfile::TempDir,
+}
+
+/// Environment of the binary: the secrets that the configuration refers to.
+pub(crate) const ENV: [(&str, &str); 3] = [
+    ("TEST_ACCELEX_SECRET", ACCELEX_SECRET),
+    ("TEST_ACCBOOKS_SECRET", ACCBOOKS_SECRET),
+    ("TEST_SIGNING_SECRET", SIGNING_SECRET),
+];
+
+/// A configuration of an installation of its own: nothing applied yet.
+pub(crate) struct Bare {
+    pub(crate) config: Config,
+    pub(crate) toml: String,
+    pub(crate) data_dir: tempfile::TempDir,
+    pub(crate) ground: Ground,
+}
+
+/// A configuration with both providers, ports chosen by the system, and whatever `more` TOML adds (targets, sections).
+pub(crate) async fn bare(more: &str) -> Bare {
+    let servers = tokio::task::spawn_blocking(servers::servers).await.unwrap();
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let data_dir = tempfile::tempdir().unwrap();
+    let prefix = format!("t{}.", &uuid::Uuid::now_v7().simple().to_string()[16..]);
+    let toml = format!(
+        r#"data_dir = "{}"
+[kafka]
+bootstrap_servers = ["{}"]
+topic_prefix = "{prefix}"
+partitions = 3
+[schema_registry]
+url = "{}"
+[receiver]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[sources.accelex]
+secrets = [{{ id = "a1", value = "env:TEST_ACCELEX_SECRET" }}]
+[sources.accbooks]
+secrets = [{{ id = "b1", value = "env:TEST_ACCBOOKS_SECRET" }}]
+{more}"#,
+        data_dir.path().display(),
+        servers.bootstrap,
+        servers.registry_url,
+    );
+    let env = |name: &str| ENV.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    let config = Config::parse(&toml, "test.toml", &env, &[]).unwrap_or_else(|faults| panic!("{faults}"));
+    let topics = topics::all(
+        config.sources.keys().map(String::as_str),
+        config.targets.keys().map(String::as_str),
+        config.router.dedupe_window,
+    );
+    let ground = Ground::new(&config.kafka, &config.schema_registry, topics).unwrap();
+    Bare { config, toml, data_dir, ground }
+}
+
+/// An installation with both providers, ports chosen by the system, and whatever `more` TOML adds (targets, sections).
+pub(crate) async fn install(more: &str) -> Installation {
+    if let Ok(filter) = std::env::var("RUST_LOG") {
+        ledgerhook::telemetry::logs::start(ledgerhook::telemetry::logs::Format::Text, &filter);
+    }
+    let Bare { config, toml, data_dir, ground } = bare(more).await;
+    ground.admin().apply(&ground.topics).await.unwrap();
+    ground.apply_schemas().await.unwrap();
+    let (encoders, _) = ground.look().await.unwrap();
+    Installation {
+        config,
+        toml,
+        ground: Arc::new(ground),
+        encoders,
+        metrics: Arc::new(Metrics::new().unwrap()),
+        health: Health::default(),
+        stop: CancellationToken::new(),
+        data_dir,
+    }
+}
+
+impl Bare {
+    /// The configuration as a file.
+    pub(crate) fn file(&self) -> PathBuf {
+        file(&self.data_dir, &self.toml)
+    }
+}
+
+fn file(dir: &tempfile::TempDir, toml: &str) -> PathBuf {
+    let path = dir.path().join("ledgerhook.toml");
+    std::fs::write(&path, toml).unwrap();
+    path
+}
+
+impl Installation {
+    /// The configuration as a file, for the binary.
+    pub(crate) fn file(&self) -> PathBuf {
+        file(&self.data_dir, &self.toml)
+    }
+
+    /// What the app would give this role.
+    pub(crate) fn role(&self, name: &'static str) -> Role {
+        Role {
+            name,
+            instance: format!("{name}-test"),
+            health: self.health.role(name),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Waits until the role says it is ready.
+    pub(crate) async fn ready(&self, name: &str) {
+        let state = || self.health.states().get(name).cloned();
+        eventually(&format!("{name} ready"), || state() == Some(ledgerhook::telemetry::health::State::Ready)).await;
+    }
+
+    /// Every committed record of a topic (without prefix), in order within each partition.
+    pub(crate) async fn records(&self, topic: &str) -> Vec<ledgerhook::kafka::group::Incoming> {
+        let cluster = self.ground.cluster.clone();
+        let partitions = self.ground.partitions_of(topic).unwrap();
+        tokio::task::spawn_blocking(move || {
+            let mut records = Vec::new();
+            ledgerhook::kafka::restore::read_to_end(&cluster, &partitions, Duration::from_secs(60), |r| {
+                records.push(r)
+            })
+            .unwrap();
+            records
+        })
+        .await
+        .unwrap()
+    }
+}
+
+/// Waits until `holds`, at most 60 seconds; fails the test with `what` otherwise.
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "not within 60 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

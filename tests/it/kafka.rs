@@ -1,0 +1,173 @@
+//! The Kafka ground on a real broker: what the stages rely on of transactions, groups and reading to the end.
+
+use std::time::Duration;
+
+use ledgerhook::kafka::group::{Member, Partition, Polled, Start};
+use ledgerhook::kafka::headers::Headers;
+use ledgerhook::kafka::partition;
+use ledgerhook::kafka::produce::{Outgoing, Producer};
+use ledgerhook::kafka::restore::{RestoreError, read_to_end};
+use ledgerhook::kafka::transaction::{TransactionError, Transactions};
+
+use crate::common::{Installation, install};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn record(installation: &Installation, key: &str, value: &str) -> Outgoing {
+    Outgoing {
+        topic: installation.ground.cluster.topic("feeds"),
+        partition: None,
+        key: key.into(),
+        value: value.into(),
+        headers: Headers::default(),
+        timestamp_ms: None,
+    }
+}
+
+fn values(records: &[ledgerhook::kafka::group::Incoming]) -> Vec<String> {
+    let mut values: Vec<_> = records.iter().map(|r| String::from_utf8(r.value.clone().unwrap()).unwrap()).collect();
+    values.sort();
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_to_the_end_waits_for_a_transaction_left_open() {
+    let installation = install("").await;
+    let cluster = installation.ground.cluster.clone();
+    let partitions = installation.ground.partitions_of("feeds").unwrap();
+    let (first, second) = (record(&installation, "k", "before"), record(&installation, "k", "in the open one"));
+    let (done, open) = tokio::task::spawn_blocking({
+        let cluster = cluster.clone();
+        move || {
+            let transactions = Transactions::open(&cluster, "left-open", TIMEOUT).unwrap();
+            transactions.begin().unwrap();
+            transactions.send(&first).unwrap();
+            transactions.commit(&|_| {}).unwrap();
+            transactions.begin().unwrap();
+            transactions.send(&second).unwrap();
+            // On the broker, but neither committed nor aborted.
+            let short = read_to_end_when_there(&cluster, &partitions);
+            (short, (transactions, partitions))
+        }
+    })
+    .await
+    .unwrap();
+    assert!(matches!(done, Err(RestoreError::TimedOut { .. })), "an end before the open records is no end: {done:?}");
+    let (transactions, partitions) = open;
+    let (read, ended) = tokio::task::spawn_blocking(move || {
+        let reader = std::thread::spawn(move || {
+            let mut records = Vec::new();
+            read_to_end(&cluster, &partitions, Duration::from_secs(60), |r| records.push(r)).unwrap();
+            records
+        });
+        let ended = transactions.commit(&|_| {});
+        (reader.join().unwrap(), ended)
+    })
+    .await
+    .unwrap();
+    ended.unwrap();
+    assert_eq!(values(&read), ["before", "in the open one"]);
+}
+
+/// Waits until the open record has reached the log (its offset moves the high watermark), then reads with a short bound.
+fn read_to_end_when_there(
+    cluster: &ledgerhook::kafka::client::Cluster,
+    partitions: &[Partition],
+) -> Result<Vec<ledgerhook::kafka::group::Incoming>, RestoreError> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut records = Vec::new();
+        match read_to_end(cluster, partitions, Duration::from_secs(1), |r| records.push(r)) {
+            Ok(_) if tokio::time::Instant::now() < deadline => {}
+            Ok(_) => return Ok(records),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_transaction_leaves_nothing_and_a_successor_fences() {
+    let installation = install("").await;
+    let cluster = installation.ground.cluster.clone();
+    let records: Vec<_> = (0..4).map(|n| record(&installation, "k", &format!("v{n}"))).collect();
+    let (late, after) = tokio::task::spawn_blocking(move || {
+        let first = Transactions::open(&cluster, "one", TIMEOUT).unwrap();
+        first.begin().unwrap();
+        first.send(&records[0]).unwrap();
+        first.abort().unwrap();
+        first.begin().unwrap();
+        first.send(&records[1]).unwrap();
+        first.commit(&|_| {}).unwrap();
+        // A zombie: it goes on after its successor took the id over.
+        first.begin().unwrap();
+        first.send(&records[2]).unwrap();
+        let second = Transactions::open(&cluster, "one", TIMEOUT).unwrap();
+        let late = first.commit(&|_| {});
+        second.begin().unwrap();
+        second.send(&records[3]).unwrap();
+        (late, second.commit(&|_| {}))
+    })
+    .await
+    .unwrap();
+    assert!(matches!(late, Err(TransactionError::Fenced { .. } | TransactionError::Abort { .. })), "{late:?}");
+    after.unwrap();
+    assert_eq!(values(&installation.records("feeds").await), ["v1", "v3"]);
+}
+
+/// Polls until partitions are gained, then the next `n` values.
+fn take(member: &mut Member, n: usize) -> Vec<String> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let (mut gained, mut records) = (false, Vec::new());
+    while !gained || records.len() < n {
+        assert!(tokio::time::Instant::now() < deadline, "gained {gained}, got {}", records.len());
+        match member.poll(Duration::from_millis(100)).unwrap() {
+            Polled::Gained(_) => gained = true,
+            Polled::Record(record) => records.push(*record),
+            Polled::Nothing | Polled::Away(_) => {}
+            Polled::Leaving { .. } => member.release().unwrap(),
+        }
+    }
+    values(&records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_starts_where_it_is_told_and_remembers_it() {
+    let installation = install("").await;
+    let cluster = installation.ground.cluster.clone();
+    let topics = vec![cluster.topic("feeds")];
+    let producer = Producer::new(&cluster, TIMEOUT, Duration::from_millis(1)).unwrap();
+    producer.send(&record(&installation, "a", "old")).await.unwrap();
+    let joined = |group: &'static str, start: Start, n: usize| {
+        let (cluster, topics) = (cluster.clone(), topics.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut member = Member::join(&cluster, group, "instance", &topics, start).unwrap();
+            take(&mut member, n)
+        })
+    };
+    assert_eq!(joined("earliest", Start::Earliest, 1).await.unwrap(), ["old"]);
+    // Gained, and gone again before anything new came: "now" was then, not at the next start.
+    assert!(joined("now", Start::Now, 0).await.unwrap().is_empty());
+    producer.send(&record(&installation, "a", "new")).await.unwrap();
+    assert_eq!(joined("now", Start::Now, 1).await.unwrap(), ["new"]);
+    assert_eq!(joined("at", Start::At(0), 2).await.unwrap(), ["new", "old"]);
+    assert_eq!(joined("earliest", Start::Now, 2).await.unwrap(), ["new", "old"], "nothing was committed as read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_lie_where_our_own_hash_says() {
+    let installation = install("").await;
+    let producer = Producer::new(&installation.ground.cluster, TIMEOUT, Duration::from_millis(1)).unwrap();
+    for n in 0..40 {
+        let key = format!("accelex/inv_{n}");
+        let place = producer.send(&record(&installation, &key, "v")).await.unwrap();
+        assert_eq!(place.partition, partition::of_key(key.as_bytes(), 3), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_over_the_limit_is_refused_as_such() {
+    let installation = install("").await;
+    let producer = Producer::new(&installation.ground.cluster, TIMEOUT, Duration::from_millis(1)).unwrap();
+    let record = Outgoing { value: vec![b'x'; 5 * 1024 * 1024], ..record(&installation, "k", "") };
+    assert!(producer.send(&record).await.unwrap_err().is_too_large());
+}

@@ -1,0 +1,6 @@
+//! The integration tests: one binary, real servers.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod common;
+mod kafka;
