@@ -2,11 +2,13 @@
 
 pub mod avro;
 pub mod config;
+pub mod console;
 pub mod event;
 pub mod instance;
 pub mod kafka;
 pub mod lifecycle;
 pub mod outcome;
+pub mod receiver;
 pub mod server;
 pub mod signature;
 pub mod telemetry;

@@ -3,4 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod common;
+mod console;
 mod kafka;
+mod receiver;

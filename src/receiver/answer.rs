@@ -1,0 +1,103 @@
+//! Answers as the contract has them: status, JSON body, `Retry-After`, `Allow`.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::outcome::Answer;
+use crate::telemetry::health::State;
+
+/// The answer to a webhook; `event_id` where its event is durable.
+pub(super) fn webhook(answer: Answer, event_id: Option<&str>, request: Uuid) -> Response {
+    let body = match (explain(answer), event_id) {
+        (None, event_id) => json!({ "status": answer.name(), "event_id": event_id, "request_id": request }),
+        (Some(message), _) => {
+            json!({ "error": { "code": answer.name(), "message": message }, "request_id": request })
+        }
+    };
+    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = of_json(status, &body);
+    let mut put = |name, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
+    if let Some(seconds) = retry_after(answer) {
+        put(header::RETRY_AFTER, seconds);
+    }
+    if answer == Answer::MethodNotAllowed {
+        put(header::ALLOW, "POST");
+    }
+    response
+}
+
+/// `GET /healthz`: the process lives.
+pub(super) fn alive() -> Response {
+    of_json(StatusCode::OK, &json!({ "alive": true }))
+}
+
+/// `GET /readyz`: whether an event can be made durable now.
+pub(super) fn readiness(state: &State) -> Response {
+    match state {
+        State::Ready => of_json(StatusCode::OK, &json!({ "ready": true })),
+        State::NotReady(reason) => {
+            of_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false, "reason": reason }))
+        }
+    }
+}
+
+/// A look at health in another way than `GET`.
+pub(super) fn only_get(request: Uuid) -> Response {
+    let mut response = webhook(Answer::MethodNotAllowed, None, request);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// Seconds until a repeat makes sense. Short: a provider that obeys must not lose its attempts to waiting (AccBooks
+/// gives up after 31 s).
+const fn retry_after(answer: Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Overloaded => Some("1"),
+        Answer::NotDurable | Answer::ShuttingDown => Some("2"),
+        _ => None,
+    }
+}
+
+/// What is said to the outside: what to do, nothing of what is inside. None for a success.
+const fn explain(answer: Answer) -> Option<&'static str> {
+    Some(match answer {
+        Answer::Accepted | Answer::Test | Answer::Quarantined => return None,
+        Answer::SignatureMissing => "the request carries no signature header",
+        Answer::SignatureInvalid => "the signature is not one of this source's keys over the body as received",
+        Answer::NotFound => "no source has this path",
+        Answer::MethodNotAllowed => "this path does not take this method",
+        Answer::RequestTimeout => "the body did not come in time",
+        Answer::BodyTooLarge => "the body is larger than this source's limit",
+        Answer::EncodingUnsupported => "the body has to be sent without content encoding",
+        Answer::BodyIncomplete => "the body ended before it was whole",
+        Answer::NotDurable => "the event could not be stored in time; send it again",
+        Answer::ShuttingDown => "the receiver is shutting down; send it again",
+        Answer::Overloaded => "too many requests at one time; send it again",
+    })
+}
+
+fn of_json(status: StatusCode, body: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_ours_says_when_to_repeat_and_nothing_else_does() {
+        for &answer in Answer::ALL {
+            let response = webhook(answer, Some("e1"), Uuid::nil());
+            assert_eq!(response.status().as_u16(), answer.status());
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), answer.status() == 503, "{answer}");
+            assert_eq!(response.headers().contains_key(header::ALLOW), answer.status() == 405, "{answer}");
+            assert_eq!(explain(answer).is_none(), answer.status() == 200, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a receiver cannot start or go on.
+
+use std::net::SocketAddr;
+
+use crate::kafka::layout::LayoutError;
+use crate::lifecycle::Panicked;
+
+/// Why a receiver cannot start or go on. A broker or registry that is away is no error: it is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be had.
+    #[error("the receiver cannot listen on {address}: {cause}; is it taken by another process? (`receiver.listen`)")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's error.
+        cause: std::io::Error,
+    },
+    /// The Kafka client's settings are unusable.
+    #[error("the receiver's Kafka producer cannot be made (`kafka.properties`): {0}")]
+    Producer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Topics or schemas are missing or wrong.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The look-out for Kafka ended badly: readiness could no longer be told.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}

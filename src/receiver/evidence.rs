@@ -1,0 +1,137 @@
+//! The envelope of a verified request, with what an auditor needs to prove it again. Pure.
+
+use std::collections::BTreeMap;
+
+use axum::http::{HeaderMap, header};
+
+use super::extract::Extract;
+use super::request::Verified;
+use crate::config::Source;
+use crate::event::{Envelope, Evidence, Origin, Sha256};
+
+/// Bound on the headers kept, names and values together, in bytes. Heads of providers' requests are under 2 KiB; with a
+/// body at its limit the envelope still leaves most of Kafka's 4 MiB free.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// What the name of a header that is not kept contains: it may carry a credential.
+const CREDENTIALS: [&str; 8] =
+    ["authorization", "cookie", "token", "secret", "api-key", "api_key", "apikey", "password"];
+
+/// The envelope of a request taken by this receiver.
+#[must_use]
+pub fn envelope(source: &Source, request: &Verified, read: &Extract, receiver_id: &str) -> Envelope {
+    let raw = request.request();
+    let request_id = raw.id.to_string();
+    Envelope {
+        event_id: read.event_id.clone().unwrap_or_else(|| request_id.clone()),
+        source: source.name.clone(),
+        event_type: read.event_type.clone(),
+        occurred_at: read.occurred_at,
+        received_at: raw.received_at,
+        content_type: raw
+            .headers
+            .get(header::CONTENT_TYPE)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        body: raw.body.to_vec(),
+        body_sha256: Sha256::of(&raw.body),
+        unusable: read.unusable.map(|why| why.name().to_owned()),
+        test: read.test.map(|mark| mark.name().to_owned()),
+        evidence: Evidence {
+            signature_header: source.scheme.header.clone(),
+            signature_value: request.signature().to_owned(),
+            algorithm: source.scheme.algorithm.as_str().to_owned(),
+            key_id: request.key_id().to_owned(),
+            remote_address: raw.peer.to_canonical().to_string(),
+            client_certificate_sha256: None,
+            request_id,
+            receiver_id: receiver_id.to_owned(),
+            headers: headers(&raw.headers),
+        },
+        origin: Origin::Live,
+    }
+}
+
+/// Headers by name, repeats joined by a comma, without credentials. What goes over the bound is left out, in the order
+/// of names.
+fn headers(map: &HeaderMap) -> BTreeMap<String, String> {
+    let mut kept = BTreeMap::new();
+    let mut room = MAX_HEADER_BYTES;
+    // The map's own order is no order.
+    let mut names: Vec<&str> = map.keys().map(header::HeaderName::as_str).collect();
+    names.sort_unstable();
+    for name in names.into_iter().filter(|name| !CREDENTIALS.iter().any(|word| name.contains(word))) {
+        let values: Vec<_> = map.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let value = values.join(", ");
+        if let Some(left) = room.checked_sub(name.len() + value.len()) {
+            room = left;
+            kept.insert(name.to_owned(), value);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::extract::extract;
+    use super::super::request::tests::{raw, source, verified};
+    use super::*;
+
+    #[test]
+    fn an_envelope_holds_what_came() {
+        let source = source("accbooks");
+        let body = br#"{"id":"evt_1","type":"invoice.paid"}"#;
+        let request = verified(&source, "live", body);
+        let envelope = envelope(&source, &request, &extract(&source, &request), "receiver-1");
+        assert_eq!(envelope.body, body);
+        assert_eq!(envelope.body_sha256, Sha256::of(body));
+        assert_eq!(envelope.event_id, "evt_1");
+        assert_eq!(envelope.evidence.key_id, "live");
+        assert_eq!(envelope.evidence.algorithm, "hmac-sha256");
+        assert_eq!(envelope.evidence.remote_address, "192.0.2.7");
+        assert_eq!(envelope.evidence.signature_value, request.signature());
+        assert_eq!(envelope.evidence.receiver_id, "receiver-1");
+    }
+
+    #[test]
+    fn without_an_id_the_request_id_stands_for_it() {
+        let source = source("accbooks");
+        let request = verified(&source, "live", b"not json");
+        let envelope = envelope(&source, &request, &extract(&source, &request), "r");
+        assert_eq!(envelope.event_id, request.request().id.to_string());
+        assert_eq!(envelope.evidence.request_id, envelope.event_id);
+        assert_eq!(envelope.unusable.as_deref(), Some("not_json"));
+    }
+
+    #[test]
+    fn no_credential_is_kept() {
+        let kept = headers(
+            &raw(
+                b"",
+                &[
+                    ("user-agent", b"AccBooks/1"),
+                    ("x-n", b"1"),
+                    ("x-n", b"\xff"),
+                    ("authorization", b"x"),
+                    ("proxy-authorization", b"x"),
+                    ("cookie", b"x"),
+                    ("set-cookie", b"x"),
+                    ("x-auth-token", b"x"),
+                    ("client-secret", b"x"),
+                    ("x-api-key", b"x"),
+                    ("x-apikey", b"x"),
+                    ("my-password", b"x"),
+                ],
+            )
+            .headers,
+        );
+        let wanted = [("user-agent", "AccBooks/1"), ("x-n", "1, \u{fffd}")];
+        assert_eq!(kept, wanted.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn headers_are_bounded() {
+        let long = vec![b'a'; MAX_HEADER_BYTES];
+        let kept = headers(&raw(b"", &[("a", &long), ("b", b"1")]).headers);
+        assert_eq!(kept, [("b".to_owned(), "1".to_owned())].into());
+    }
+}

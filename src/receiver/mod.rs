@@ -1,0 +1,44 @@
+//! The receiver: HTTP -> `received.<source>`.
+//!
+//! - **Reads** webhooks posted to the sources' paths; HTTP/1.1 and HTTP/2 without TLS.
+//! - **Writes** one [`Envelope`](crate::event::Envelope) per verified request to `received.<source>`, key `event_id`.
+//! - **Promises** that a 2xx goes out only once the event is durable, and an answer always before the provider's own
+//!   deadline; that nothing is parsed or written before a signature is proved.
+//! - **On failure** answers 503 with `Retry-After`: the provider sends the event again, and the router takes it once.
+//!   An acknowledgement that did not come is a failure too, though the event may be in the log.
+//! - **A crash** loses what was not answered; the provider repeats that.
+//! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`,
+//!   `ledgerhook_signature_matches_total`.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `routes` | every path, and the order of checks that a request goes through |
+//! | `body` | a body read within bounds of size and time |
+//! | `request` | `RawRequest` -> [`Verified`]: who sent it |
+//! | `extract` | id, type, time and test marks, out of a verified body (pure) |
+//! | `members` | a JSON object whose repeated members are known (pure) |
+//! | `evidence` | [`Verified`] -> envelope: what an auditor needs (pure) |
+//! | `trace` | `traceparent`, taken or made (pure) |
+//! | `publish` | where an event becomes durable: Kafka |
+//! | `breaker` | whether that works now (pure) |
+//! | `answer` | answers as the contract has them |
+//! | `sparing` | a bound on log lines that strangers can cause |
+//! | `run` | all of it together: start, readiness, shutdown |
+
+mod answer;
+mod body;
+mod breaker;
+mod error;
+pub mod evidence;
+pub mod extract;
+mod members;
+mod publish;
+mod request;
+mod routes;
+mod run;
+mod sparing;
+mod trace;
+
+pub use error::Error;
+pub use request::{RawRequest, Verified};
+pub use run::{Settings, run};

@@ -1,0 +1,201 @@
+//! Every path of the receiver, and the checks a request goes through: cheap ones first, nothing parsed before the
+//! signature is proved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use axum::response::Response;
+use axum::routing::any;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::publish::{NotDurable, Publisher, answer_within};
+use super::request::RawRequest;
+use super::sparing::Sparing;
+use super::{answer, body, evidence, extract, trace};
+use crate::config::Source;
+use crate::event::Timestamp;
+use crate::lifecycle::Role;
+use crate::outcome::Answer;
+use crate::server::Peer;
+use crate::telemetry::health::State;
+
+/// What all requests share.
+pub(super) struct Receiver {
+    pub(super) role: Role,
+    pub(super) publisher: Arc<Publisher>,
+    /// No new requests any more.
+    pub(super) stopping: CancellationToken,
+    /// Requests whose bodies may be in memory.
+    pub(super) places: Semaphore,
+    pub(super) body_timeout: Duration,
+    pub(super) strangers: Sparing,
+}
+
+/// Every path: health, each source's, and 404 for all others.
+pub(super) fn routes(receiver: &Arc<Receiver>, sources: Vec<Source>) -> Router {
+    let health = Arc::clone(receiver);
+    let mut router =
+        Router::new().route("/healthz", any(|method: Method| async move { look(&method, answer::alive) })).route(
+            "/readyz",
+            any(move |method: Method| {
+                let state = health.state();
+                async move { look(&method, || answer::readiness(&state)) }
+            }),
+        );
+    for source in sources {
+        let path = source.path.clone();
+        let (receiver, source) = (Arc::clone(receiver), Arc::new(source));
+        router = router.route(
+            &path,
+            any(move |request: Request| {
+                let (receiver, source) = (Arc::clone(&receiver), Arc::clone(&source));
+                async move { receiver.answer(&source, request).await }
+            }),
+        );
+    }
+    let receiver = Arc::clone(receiver);
+    router.fallback(move || async move {
+        receiver.count("", Answer::NotFound);
+        answer::webhook(Answer::NotFound, None, Uuid::now_v7())
+    })
+}
+
+fn look(method: &Method, at: impl FnOnce() -> Response) -> Response {
+    if [Method::GET, Method::HEAD].contains(method) { at() } else { answer::only_get(Uuid::now_v7()) }
+}
+
+impl Receiver {
+    /// Whether an event can be made durable now.
+    fn state(&self) -> State {
+        if self.stopping.is_cancelled() {
+            return State::NotReady("shutting down".to_owned());
+        }
+        self.role.health.state()
+    }
+
+    async fn answer(&self, source: &Source, request: Request) -> Response {
+        let arrived = Instant::now();
+        let id = Uuid::now_v7();
+        let (head, mut body) = request.into_parts();
+        // A sender that waits for `100 Continue` has sent nothing yet, and reading on would ask for it.
+        let waits = head.headers.contains_key(header::EXPECT);
+        match self.take(source, head, &mut body, id, arrived).await {
+            Ok((answer, event_id)) => {
+                self.count(&source.name, answer);
+                answer::webhook(answer, Some(&event_id), id)
+            }
+            Err(answer) => {
+                self.count(&source.name, answer);
+                if answer.status() < 500 && self.strangers.may_speak(Instant::now()) {
+                    tracing::debug!(source = source.name, request_id = %id, %answer, "request refused");
+                }
+                if !waits && answer != Answer::RequestTimeout {
+                    body::discard(&mut body).await;
+                }
+                answer::webhook(answer, None, id)
+            }
+        }
+    }
+
+    /// From a request to a durable event: which answer, and the event's id.
+    async fn take(
+        &self,
+        source: &Source,
+        head: Parts,
+        body: &mut Body,
+        id: Uuid,
+        arrived: Instant,
+    ) -> Result<(Answer, String), Answer> {
+        if head.method != Method::POST {
+            return Err(Answer::MethodNotAllowed);
+        }
+        if self.stopping.is_cancelled() {
+            return Err(Answer::ShuttingDown);
+        }
+        let _place = self.places.try_acquire().map_err(|_| Answer::Overloaded)?;
+        let answer_by = arrived + answer_within(source);
+        let raw = self.read(source, head, body, id, answer_by).await?;
+        let whole_at = Instant::now();
+        let verified = raw.verify(source)?;
+        self.role.metrics.signature_matches.with_label_values(&[&source.name, verified.key_id()]).inc();
+
+        let read = extract::extract(source, &verified);
+        let envelope = evidence::envelope(source, &verified, &read, &self.role.instance);
+        let traceparent = trace::traceparent(&verified.request().headers, id);
+        match self.publisher.publish(&envelope, &traceparent, answer_by).await {
+            Ok(durable) => {
+                let seconds = whole_at.elapsed().as_secs_f64();
+                let labels = [source.name.as_str(), durable.path()];
+                self.role.metrics.receiver_ack_seconds.with_label_values(&labels).observe(seconds);
+            }
+            Err(error) => {
+                report(source, &envelope.event_id, &error);
+                return Err(Answer::NotDurable);
+            }
+        }
+        // A test is answered as one even where nothing else of it is usable: providers send bodies without an id.
+        let answer = match (&envelope.test, &envelope.unusable) {
+            (Some(_), _) => Answer::Test,
+            (None, Some(_)) => Answer::Quarantined,
+            (None, None) => Answer::Accepted,
+        };
+        Ok((answer, envelope.event_id))
+    }
+
+    /// The request with its whole body.
+    async fn read(
+        &self,
+        source: &Source,
+        head: Parts,
+        body: &mut Body,
+        id: Uuid,
+        answer_by: Instant,
+    ) -> Result<RawRequest, Answer> {
+        if is_encoded(&head.headers) {
+            return Err(Answer::EncodingUnsupported);
+        }
+        if body::is_declared_over(body, source.max_body) {
+            return Err(Answer::BodyTooLarge);
+        }
+        let by = answer_by.min(Instant::now() + self.body_timeout);
+        let whole = body::read(body, source.max_body, by).await?;
+        // Absent only where a test calls the routes without a connection.
+        let peer = head.extensions.get::<Peer>().map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip());
+        Ok(RawRequest { id, peer, headers: head.headers, body: whole, received_at: Timestamp::now() })
+    }
+
+    fn count(&self, source: &str, answer: Answer) {
+        self.role.metrics.receiver_requests.with_label_values(&[source, answer.name()]).inc();
+    }
+}
+
+/// Whether the body is encoded: the signature covers what was sent, and decoding before it is proved is a risk.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
+    })
+}
+
+/// Says why an event was not made durable. That Kafka is away is said once, by the role's health.
+fn report(source: &Source, event_id: &str, error: &NotDurable) {
+    match error {
+        NotDurable::NotReady | NotDurable::Away => {
+            tracing::debug!(source = source.name, event_id, %error, "event refused");
+        }
+        NotDurable::Late | NotDurable::Refused(_) => {
+            tracing::warn!(source = source.name, event_id, %error, "event not known to be durable");
+        }
+        NotDurable::Encoding(_) => {
+            tracing::error!(source = source.name, event_id, %error, "event cannot be stored");
+        }
+    }
+}

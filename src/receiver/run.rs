@@ -1,0 +1,166 @@
+//! The receiver as a whole: serves at once, takes events as soon as Kafka and the registry are there, and drains.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::publish::Publisher;
+use super::routes::{Receiver, routes};
+use super::sparing::Sparing;
+use crate::config::{self, Source};
+use crate::kafka::layout::{Ground, LayoutError};
+use crate::lifecycle::{Panicked, Role, on_thread};
+use crate::server::{self, Limits};
+use crate::topics;
+
+/// Between two looks at a cluster that was there. Events tell sooner; without any, `/readyz` is at most this and one
+/// request's time behind.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at a cluster that was away: how much longer than needed events are refused.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time for the producer's last records, also where connections used up the budget.
+const LEAST_FLUSH: Duration = Duration::from_millis(100);
+
+/// A receiver's cut of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[receiver]`.
+    pub receiver: config::Receiver,
+    /// Every source.
+    pub sources: Vec<Source>,
+    /// Longest time from the call to stop until it ends.
+    pub shutdown_budget: Duration,
+}
+
+/// Runs a receiver until the role is told to stop. `bound` hears the address it listens on.
+///
+/// # Errors
+/// When it cannot listen, or topics or schemas are missing or wrong; not for a Kafka or registry that is away.
+pub async fn run(
+    settings: Settings,
+    ground: Arc<Ground>,
+    role: Role,
+    bound: impl FnOnce(SocketAddr),
+) -> Result<(), Error> {
+    let Settings { receiver: section, sources, shutdown_budget } = settings;
+    let listen = |cause| Error::Listen { address: section.listen, cause };
+    let listener = TcpListener::bind(section.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let stopping = role.stop.child_token();
+    let health = role.health.clone();
+    let publisher = Arc::new(Publisher::new(&ground.cluster, &section, &sources, health, stopping.clone())?);
+    bound(address);
+
+    let watched = sources.iter().map(|source| source.name.clone()).collect();
+    let receiver = Arc::new(Receiver {
+        publisher: Arc::clone(&publisher),
+        stopping: stopping.clone(),
+        places: Semaphore::new(section.max_in_flight),
+        body_timeout: section.body_timeout,
+        strangers: Sparing::new(Instant::now()),
+        role: role.clone(),
+    });
+    let service = TowerToHyperService::new(routes(&receiver, sources));
+
+    // A task of its own: looking blocks its thread for as long as a broker does not answer.
+    let mut watch = JoinSet::new();
+    watch.spawn(keep_watch(Arc::clone(&publisher), ground, role.clone(), watched, stopping.clone()));
+    let limits = Limits {
+        header_timeout: section.header_timeout,
+        idle_timeout: section.idle_timeout,
+        max_header_bytes: section.max_header_bytes,
+        max_connections: section.max_connections,
+    };
+    let mut serving = std::pin::pin!(async {
+        server::serve(listener, limits, &stopping, shutdown_budget, service).await;
+    });
+    let mut outcome = Ok(());
+    let mut stopped_at = None;
+    loop {
+        tokio::select! {
+            () = serving.as_mut() => break,
+            () = stopping.cancelled(), if stopped_at.is_none() => {
+                stopped_at = Some(Instant::now());
+                role.health.not_ready("shutting down");
+            }
+            Some(ended) = watch.join_next() => {
+                let ended = match ended {
+                    Ok(watched) => watched.map_err(Error::Layout),
+                    Err(_) => Err(Error::Panicked(Panicked("receiver-watch".to_owned()))),
+                };
+                if let Err(error) = ended {
+                    role.health.not_ready(&error.to_string());
+                    outcome = Err(error);
+                    stopped_at = Some(Instant::now());
+                    stopping.cancel();
+                }
+            }
+        }
+    }
+    watch.abort_all();
+    let left = shutdown_budget.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
+    let flushed = on_thread("receiver-flush", move || publisher.flush(left.max(LEAST_FLUSH))).await;
+    if let Err(error) = flushed {
+        tracing::warn!(%error, "the producer was not flushed");
+    }
+    outcome
+}
+
+/// Waits for Kafka and the registry, then looks whether the topics are still there: without events nothing else tells.
+async fn keep_watch(
+    publisher: Arc<Publisher>,
+    ground: Arc<Ground>,
+    role: Role,
+    sources: Vec<String>,
+    stop: CancellationToken,
+) -> Result<(), LayoutError> {
+    let Some(encoders) = ground.ready(&stop, |why| role.health.not_ready(why)).await? else { return Ok(()) };
+    publisher.reached(encoders);
+    loop {
+        let pause = if publisher.is_away() { LOOK_AGAIN } else { LOOK };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(pause) => {}
+        }
+        let began = Instant::now();
+        let (ground, names) = (Arc::clone(&ground), sources.clone());
+        let looks = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            looks = on_thread("receiver-watch", move || look(&ground, &names)) => looks,
+        };
+        match looks {
+            Ok(looks) => {
+                for (source, found) in sources.iter().zip(looks) {
+                    publisher.looked(source, began, found);
+                }
+            }
+            Err(panicked) => tracing::error!(%panicked, "cannot look at the topics"),
+        }
+    }
+}
+
+/// Whether each source's topic is there, in their order. Blocks.
+fn look(ground: &Ground, sources: &[String]) -> Vec<Result<(), String>> {
+    let mut looks = Vec::with_capacity(sources.len());
+    for source in sources {
+        let topic = topics::received(source);
+        looks.push(match ground.partitions_of(&topic) {
+            Ok(partitions) if partitions.is_empty() => Err(format!("topic {} is gone", ground.cluster.topic(&topic))),
+            Ok(_) => Ok(()),
+            Err(away) => {
+                // Away for one is away for all: not to be waited for once more each.
+                looks.resize(sources.len(), Err(away.to_string()));
+                return looks;
+            }
+        });
+    }
+    looks
+}
