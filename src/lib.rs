@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod lifecycle;
 pub mod outcome;
 pub mod receiver;
+pub mod router;
 pub mod server;
 pub mod signature;
 pub mod telemetry;

@@ -6,3 +6,4 @@ mod common;
 mod console;
 mod kafka;
 mod receiver;
+mod router;

@@ -1,0 +1,137 @@
+//! From decisions to the records that one transaction writes.
+
+use std::collections::BTreeMap;
+
+use crate::avro::AvroError;
+use crate::event::{Envelope, Evidence, Origin, Quarantined, Record, Seen, Sha256, Timestamp};
+use crate::kafka::client::Cluster;
+use crate::kafka::group::Incoming;
+use crate::kafka::headers::{CloudEvent, Headers};
+use crate::kafka::layout::Encoders;
+use crate::kafka::produce::Outgoing;
+use crate::outcome::QuarantineReason;
+use crate::topics::{self, MAX_RECORD_BYTES};
+
+/// Room for a record's key, headers and framing beside its value.
+const FRAME_BYTES: usize = 64 * 1024;
+
+/// Makes outgoing records.
+pub(super) struct Writer<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) encoders: &'a Encoders,
+}
+
+impl Writer<'_> {
+    /// The record of a routed event; none where it is larger than Kafka takes.
+    pub(super) fn record(
+        &self,
+        record: &Record,
+        row: &Incoming,
+        now: Timestamp,
+    ) -> Result<Option<Outgoing>, AvroError> {
+        let encoder = self.encoder(record.topic())?;
+        let value = match record {
+            Record::Invoice(r) => encoder.encode(r),
+            Record::Contract(r) => encoder.encode(r),
+            Record::Case(r) => encoder.encode(r),
+            Record::Compliance(r) => encoder.encode(r),
+            Record::Transaction(r) => encoder.encode(r),
+            Record::Review(r) => encoder.encode(r),
+            Record::Feed(r) => encoder.encode(r),
+        }?;
+        if value.len() + FRAME_BYTES > MAX_RECORD_BYTES as usize {
+            return Ok(None);
+        }
+        let time = record.occurred_at().map(|t| t.to_string());
+        let headers = Headers::cloud_event(&CloudEvent {
+            id: record.event_id(),
+            source: record.source(),
+            event_type: record.event_type(),
+            time: time.as_deref(),
+            subject: Some(record.entity_id()),
+            traceparent: row.headers.get("traceparent"),
+        });
+        Ok(Some(Outgoing {
+            topic: self.cluster.topic(record.topic()),
+            partition: None,
+            key: record.key().into_bytes(),
+            value,
+            headers,
+            timestamp_ms: Some(now.as_millis()),
+        }))
+    }
+
+    /// The marker of an id, in the partition of the same number as its row.
+    pub(super) fn seen(&self, envelope: &Envelope, seen: &Seen, row: &Incoming) -> Result<Outgoing, AvroError> {
+        let topic = topics::seen(&envelope.source);
+        Ok(Outgoing {
+            value: self.encoder(&topic)?.encode(seen)?,
+            topic: self.cluster.topic(&topic),
+            partition: Some(row.partition.number),
+            key: envelope.event_id.clone().into_bytes(),
+            headers: Headers::default(),
+            timestamp_ms: Some(seen.first_routed_at.as_millis()),
+        })
+    }
+
+    /// An event set aside.
+    pub(super) fn quarantined(
+        &self,
+        envelope: &Envelope,
+        reason: &str,
+        detail: Option<&str>,
+        row: &Incoming,
+        now: Timestamp,
+    ) -> Result<Outgoing, AvroError> {
+        let value = self.encoder(topics::QUARANTINE)?.encode(&Quarantined {
+            envelope: envelope.clone(),
+            reason: reason.to_owned(),
+            detail: detail.map(str::to_owned),
+            quarantined_at: now,
+            received_partition: row.partition.number,
+            received_offset: row.offset,
+        })?;
+        Ok(Outgoing {
+            topic: self.cluster.topic(topics::QUARANTINE),
+            partition: None,
+            key: envelope.event_id.clone().into_bytes(),
+            value,
+            headers: row.headers.clone().with("lh_reason", reason),
+            timestamp_ms: Some(now.as_millis()),
+        })
+    }
+
+    fn encoder(&self, topic: &str) -> Result<&crate::kafka::codec::Encoder, AvroError> {
+        self.encoders.of(topic).ok_or_else(|| AvroError::Unknown(topic.to_owned()))
+    }
+}
+
+/// What stands in for the envelope of a row that cannot be decoded, so that its bytes are kept and can be found.
+pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envelope {
+    let body = row.value.clone().unwrap_or_default();
+    let key = row.key.as_deref().map(String::from_utf8_lossy);
+    Envelope {
+        event_id: key.map_or_else(|| format!("{}-{}", row.partition.number, row.offset), |key| key.into_owned()),
+        source: source.to_owned(),
+        event_type: String::new(),
+        occurred_at: None,
+        received_at: row.timestamp_ms.map_or(now, |ms| Timestamp::from_micros(ms.saturating_mul(1000))),
+        content_type: None,
+        body_sha256: Sha256::of(&body),
+        body,
+        unusable: Some(QuarantineReason::Undecodable.to_string()),
+        test: None,
+        evidence: Evidence {
+            signature_header: String::new(),
+            signature_value: String::new(),
+            algorithm: String::new(),
+            key_id: String::new(),
+            remote_address: String::new(),
+            client_certificate_sha256: None,
+            request_id: String::new(),
+            receiver_id: String::new(),
+            headers: BTreeMap::new(),
+        },
+        origin: Origin::Live,
+    }
+}
