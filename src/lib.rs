@@ -3,6 +3,7 @@
 pub mod avro;
 pub mod config;
 pub mod console;
+pub mod delivery;
 pub mod event;
 pub mod instance;
 pub mod kafka;
@@ -12,5 +13,6 @@ pub mod receiver;
 pub mod router;
 pub mod server;
 pub mod signature;
+pub mod targets;
 pub mod telemetry;
 pub mod topics;

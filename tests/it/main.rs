@@ -4,6 +4,7 @@
 
 mod common;
 mod console;
+mod delivery;
 mod kafka;
 mod receiver;
 mod router;

@@ -1,0 +1,65 @@
+//! One try: when it began, how long it took, what came of it.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{Ticket, Try};
+use super::task::Task;
+use crate::event::Timestamp;
+use crate::targets::{Answer, Client, Fault, of_fault};
+
+/// A try that ended.
+#[derive(Debug)]
+pub(super) struct Tried {
+    /// Which.
+    pub(super) ticket: Ticket,
+    /// Its record.
+    pub(super) task: Arc<Task>,
+    /// Number of the try, from 1.
+    pub(super) n: u32,
+    /// When it began, by our clock.
+    pub(super) started: Instant,
+    /// When it began, by the system's clock.
+    pub(super) started_at: Timestamp,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What came of it.
+    pub(super) answer: Answer,
+}
+
+/// Makes a try on the runtime. Its end comes through `results`, however it ends; `cut` ends it at once.
+///
+/// The channel has room for every try that may be under way, so that sending never blocks the runtime.
+pub(super) fn start(
+    runtime: &Handle,
+    client: Arc<Client>,
+    next: Try<Task>,
+    results: SyncSender<Tried>,
+    cut: CancellationToken,
+) {
+    let Try { ticket, record: task, n } = next;
+    let (started, started_at) = (Instant::now(), Timestamp::now());
+    let sent = Arc::clone(&task);
+    // A task of its own, so that a panic in it is a result as well.
+    let exchange = runtime.spawn(async move { cut.run_until_cancelled(client.send(&sent.record, started_at)).await });
+    runtime.spawn(async move {
+        let answer = match exchange.await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => unresolved("cut short by our shutdown"),
+            Err(error) => unresolved(&format!("the try itself failed: {error}")),
+        };
+        let tried = Tried { ticket, task, n, started, started_at, took: started.elapsed(), answer };
+        // Nobody listens any more only when the target's thread has ended.
+        drop(results.try_send(tried));
+    });
+}
+
+fn unresolved(what: &str) -> Answer {
+    let fault = Fault::Cut(what.to_owned());
+    Answer { verdict: of_fault(&fault), status: None, excerpt: None, fault: Some(what.to_owned()) }
+}

@@ -1,0 +1,103 @@
+//! Delivery as a role: one thread per target, side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::rows::Rows;
+use super::state::{Board, Gauges};
+use super::task::Reader;
+use super::worker::{Setup, Worker};
+use crate::avro::AvroError;
+use crate::config;
+use crate::kafka::codec::Encoder;
+use crate::kafka::layout::{Encoders, Ground, LayoutError};
+use crate::lifecycle::{Panicked, Role, on_thread};
+use crate::targets::Client;
+use crate::topics::{ATTEMPTS, DEAD_LETTERS};
+
+/// Most of the shutdown's budget that is kept for the last commit.
+const MAX_RESERVE: Duration = Duration::from_secs(5);
+
+/// What delivery is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[delivery]`.
+    pub delivery: config::Delivery,
+    /// `[targets]`.
+    pub targets: Vec<config::Target>,
+    /// Time from the stop to the end.
+    pub shutdown_budget: Duration,
+}
+
+/// Delivers to all targets until the role is told to stop; then waits for the tries under way and commits what is
+/// finished. Dropped instead, it leaves everything as a crash would.
+///
+/// A target that cannot go on stops alone and shows why; the role stays until it is told to stop.
+///
+/// # Errors
+/// When topics or schemas are missing or wrong, or a target's configuration cannot be used: before anything is sent.
+/// Afterwards only when a thread panics.
+pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<(), Error> {
+    // A wrong configuration is refused before anything is waited for.
+    let clients = settings.targets.iter().map(|target| {
+        let refused = |cause| Error::Target { target: target.name.clone(), cause };
+        Ok((target.clone(), Arc::new(Client::new(target).map_err(refused)?)))
+    });
+    let clients = clients.collect::<Result<Vec<_>, Error>>()?;
+    let Some(encoders) = ground.ready(&role.stop, |why| role.health.not_ready(why)).await? else { return Ok(()) };
+
+    let board = Arc::new(Board::new(role.health.clone(), settings.targets.iter().map(|target| target.name.as_str())));
+    let gone = CancellationToken::new();
+    let _gone_when_dropped = gone.clone().drop_guard();
+    let reserve = MAX_RESERVE.min(settings.shutdown_budget / 4);
+    let mut threads: JoinSet<(String, Result<(), Panicked>)> = JoinSet::new();
+    for (target, client) in clients {
+        let prefix = ground.cluster.prefix();
+        let worker = Worker::new(Setup {
+            rows: Rows::new(&target.name, &role.instance, prefix, row_encoders(&encoders)?),
+            reader: Reader::new(ground.decoder(), Handle::current(), prefix),
+            gauges: Gauges::new(Arc::clone(&role.metrics), &target.name),
+            delivery: settings.delivery.clone(),
+            ground: Arc::clone(&ground),
+            client,
+            board: Arc::clone(&board),
+            runtime: Handle::current(),
+            stop: role.stop.clone(),
+            gone: gone.clone(),
+            drain: settings.shutdown_budget - reserve,
+            instance: role.instance.clone(),
+            seed: rand::random(),
+            target: target.clone(),
+        });
+        let name = target.name;
+        threads.spawn(async move {
+            let ended = on_thread(&format!("delivery.{name}"), move || worker.run()).await;
+            (name, ended)
+        });
+    }
+    let mut panicked = None;
+    while let Some(Ok((target, ended))) = threads.join_next().await {
+        // Even a fault of ours in one target's thread is no reason to stop the others.
+        if let Err(error) = ended {
+            tracing::error!(target_name = target, %error, "target is stopped");
+            board.not_ready(&target, &format!("stopped: {error}"));
+            panicked = Some(error);
+        }
+    }
+    role.stop.cancelled().await;
+    panicked.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The encoders of our rows; both topics are in every installation's table.
+fn row_encoders(encoders: &Encoders) -> Result<(Encoder, Encoder), Error> {
+    let of = |topic: &str| {
+        let unknown = || LayoutError::Avro(AvroError::Unknown(topic.to_owned()));
+        encoders.of(topic).cloned().ok_or_else(|| Error::Ground(unknown()))
+    };
+    Ok((of(ATTEMPTS)?, of(DEAD_LETTERS)?))
+}

@@ -1,0 +1,180 @@
+//! What is said of targets: state and metrics of each, health of all together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::plan::Plan;
+use super::window::Trouble;
+use crate::event::{AttemptOutcome, Timestamp};
+use crate::telemetry::{Metrics, RoleHealth};
+
+/// How often gauges are refreshed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// State of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetState {
+    /// Records flow.
+    Active,
+    /// Nothing is tried for a while: rate limit, or no connection.
+    Waiting,
+    /// It refuses our credentials; they are tried again at long intervals.
+    Credentials,
+    /// It cannot go on without an operator.
+    Stopped,
+}
+
+impl TargetState {
+    const ALL: [Self; 4] = [Self::Active, Self::Waiting, Self::Credentials, Self::Stopped];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "waiting",
+            Self::Credentials => "credentials",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The state that goes with a trouble.
+    pub(super) const fn of(trouble: Option<Trouble>) -> Self {
+        match trouble {
+            None => Self::Active,
+            Some(Trouble::RateLimited | Trouble::Unreachable) => Self::Waiting,
+            Some(Trouble::Credentials) => Self::Credentials,
+        }
+    }
+}
+
+/// Metrics and state of one target.
+pub(super) struct Gauges {
+    metrics: Arc<Metrics>,
+    target: String,
+    state: TargetState,
+    next: Option<Instant>,
+}
+
+impl Gauges {
+    /// Those of this target, which begins as active.
+    pub(super) fn new(metrics: Arc<Metrics>, target: &str) -> Self {
+        let gauges = Self { metrics, target: target.to_owned(), state: TargetState::Active, next: None };
+        gauges.show();
+        gauges
+    }
+
+    /// Counts a try.
+    pub(super) fn tried(&self, outcome: AttemptOutcome) {
+        let outcome = outcome.symbol().to_ascii_lowercase();
+        self.metrics.delivery_attempts.with_label_values(&[self.target.as_str(), outcome.as_str()]).inc();
+    }
+
+    /// Sets the state and logs a change: `event_id` is the record whose try showed it.
+    pub(super) fn state(&mut self, state: TargetState, event_id: &str, reason: &str) {
+        if self.state == state {
+            return;
+        }
+        self.state = state;
+        self.show();
+        let target = self.target.as_str();
+        match state {
+            TargetState::Active => tracing::info!(target_name = target, event_id, "target is active"),
+            TargetState::Waiting => tracing::warn!(target_name = target, event_id, reason, "target is waiting"),
+            TargetState::Credentials => {
+                tracing::error!(target_name = target, event_id, reason, "target refuses our credentials");
+            }
+            TargetState::Stopped => tracing::error!(target_name = target, reason, "target is stopped"),
+        }
+    }
+
+    /// Refreshes lag and parked keys, once a second.
+    pub(super) fn observe<R>(&mut self, plan: &Plan<R>, now: Instant) {
+        if self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + EVERY);
+        let lag = plan.oldest().map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64());
+        self.metrics.delivery_lag_seconds.with_label_values(&[self.target.as_str()]).set(lag);
+        let parked = i64::try_from(plan.parked()).unwrap_or(i64::MAX);
+        self.metrics.delivery_parked_keys.with_label_values(&[self.target.as_str()]).set(parked);
+    }
+
+    fn show(&self) {
+        for state in TargetState::ALL {
+            let value = i64::from(state == self.state);
+            self.metrics.target_state.with_label_values(&[self.target.as_str(), state.name()]).set(value);
+        }
+    }
+}
+
+/// Health of the role: ready when every target's thread can work.
+pub(super) struct Board {
+    health: RoleHealth,
+    troubles: Mutex<BTreeMap<String, Option<String>>>,
+}
+
+impl Board {
+    /// Health over these targets, none of which can work yet.
+    pub(super) fn new<'a>(health: RoleHealth, targets: impl IntoIterator<Item = &'a str>) -> Self {
+        let troubles =
+            targets.into_iter().map(|target| (target.to_owned(), Some("joins its group".to_owned()))).collect();
+        let board = Self { health, troubles: Mutex::new(troubles) };
+        board.say(&board.troubles.lock().unwrap_or_else(PoisonError::into_inner));
+        board
+    }
+
+    /// The target can work.
+    pub(super) fn ready(&self, target: &str) {
+        self.set(target, None);
+    }
+
+    /// The target cannot work, for this reason.
+    pub(super) fn not_ready(&self, target: &str, reason: &str) {
+        self.set(target, Some(reason.to_owned()));
+    }
+
+    fn set(&self, target: &str, trouble: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.insert(target.to_owned(), trouble);
+        self.say(&troubles);
+    }
+
+    fn say(&self, troubles: &BTreeMap<String, Option<String>>) {
+        let all: Vec<String> = troubles
+            .iter()
+            .filter_map(|(target, trouble)| trouble.as_ref().map(|trouble| format!("target {target}: {trouble}")))
+            .collect();
+        if all.is_empty() { self.health.ready() } else { self.health.not_ready(&all.join("; ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Health;
+
+    #[test]
+    fn one_state_at_a_time() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut gauges = Gauges::new(Arc::clone(&metrics), "erp");
+        let is = |state: &str| metrics.target_state.with_label_values(&["erp", state]).get();
+        assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (1, 0, 0, 0));
+        gauges.state(TargetState::of(Some(Trouble::Credentials)), "e-1", "http_401");
+        assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (0, 0, 1, 0));
+    }
+
+    #[test]
+    fn ready_when_all_are() {
+        let health = Health::default();
+        let role = health.role("delivery");
+        let board = Board::new(role.clone(), ["a", "b"]);
+        board.ready("a");
+        assert!(!role.is_ready());
+        board.ready("b");
+        assert!(role.is_ready());
+        board.not_ready("a", "Kafka is away");
+        assert!(!role.is_ready());
+    }
+}

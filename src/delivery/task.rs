@@ -1,0 +1,110 @@
+//! A record to be delivered, as it was read and decoded.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::plan::Lane;
+use crate::event::{
+    CaseRecord, ComplianceRecord, ContractRecord, FeedRecord, InvoiceRecord, Record, ReviewRecord, Timestamp,
+    TransactionRecord,
+};
+use crate::kafka::codec::{DecodeError, Decoder};
+use crate::kafka::group::Incoming;
+use crate::kafka::headers::{CloudEvent, Headers};
+
+/// A record with its place.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// The record.
+    pub(super) record: Record,
+    /// Topic of the record, without prefix.
+    pub(super) topic: String,
+    /// Partition.
+    pub(super) partition: i32,
+    /// Offset.
+    pub(super) offset: i64,
+    /// Kafka key.
+    pub(super) key: Vec<u8>,
+    /// Trace context it came with.
+    pub(super) traceparent: Option<String>,
+}
+
+/// Reads records of the record topics.
+#[derive(Clone)]
+pub(super) struct Reader {
+    decoder: Decoder,
+    runtime: Handle,
+    prefix: Arc<str>,
+}
+
+impl Reader {
+    /// A reader for topics with this prefix.
+    pub(super) fn new(decoder: Decoder, runtime: Handle, prefix: &str) -> Self {
+        Self { decoder, runtime, prefix: prefix.into() }
+    }
+
+    /// A topic's name without prefix.
+    pub(super) fn short<'a>(&self, topic: &'a str) -> &'a str {
+        topic.strip_prefix(&*self.prefix).unwrap_or(topic)
+    }
+
+    /// Decodes a record by the type of its topic. Blocks while the registry is asked for a schema not met before.
+    ///
+    /// # Errors
+    /// When it is no such record, or the schema cannot be had.
+    pub(super) fn read(&self, incoming: &Incoming) -> Result<Task, DecodeError> {
+        let topic = self.short(&incoming.partition.topic);
+        let record = self.record(topic, incoming.value.as_deref())?;
+        Ok(Task {
+            topic: topic.to_owned(),
+            partition: incoming.partition.number,
+            offset: incoming.offset,
+            key: incoming.key.clone().unwrap_or_else(|| record.key().into_bytes()),
+            traceparent: incoming.headers.get("traceparent").map(str::to_owned),
+            record,
+        })
+    }
+
+    fn record(&self, topic: &str, value: Option<&[u8]>) -> Result<Record, DecodeError> {
+        macro_rules! as_record {
+            ($type:ty) => {
+                self.decoder.decode_blocking::<$type>(&self.runtime, value).map(Record::from)
+            };
+        }
+        match topic {
+            "invoices" => as_record!(InvoiceRecord),
+            "contracts" => as_record!(ContractRecord),
+            "cases" => as_record!(CaseRecord),
+            "compliance" => as_record!(ComplianceRecord),
+            "transactions" => as_record!(TransactionRecord),
+            "reviews" => as_record!(ReviewRecord),
+            "feeds" => as_record!(FeedRecord),
+            _ => Err(DecodeError::NotFramed("not a record topic")),
+        }
+    }
+}
+
+impl Task {
+    /// The lane that the record stands in.
+    pub(super) fn lane(&self, incoming: &Incoming) -> Lane {
+        Lane { partition: incoming.partition.clone(), key: self.key.clone() }
+    }
+
+    /// When it was recorded: its timestamp in the topic.
+    pub(super) fn recorded(&self, incoming: &Incoming) -> Timestamp {
+        incoming.timestamp_ms.map_or(self.record.received_at(), |ms| Timestamp::from_micros(ms.saturating_mul(1000)))
+    }
+
+    /// CloudEvents headers of rows about the record.
+    pub(super) fn headers(&self) -> Headers {
+        Headers::cloud_event(&CloudEvent {
+            id: self.record.event_id(),
+            source: self.record.source(),
+            event_type: self.record.event_type(),
+            time: self.record.occurred_at().map(|time| time.to_string()).as_deref(),
+            subject: Some(self.record.entity_id()),
+            traceparent: self.traceparent.as_deref(),
+        })
+    }
+}

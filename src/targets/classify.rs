@@ -1,0 +1,207 @@
+//! What an answer means, or its absence: a pure function of status, headers and fault.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::{AttemptOutcome, Timestamp};
+
+/// Longest window that a target may ask for. A day covers a maintenance; beyond it a mistaken header would stop a
+/// target for good.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+
+/// What kept an exchange from its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection: the name, the address, the port or TLS. Nothing was sent.
+    Connect(String),
+    /// The guard refused the address. Nothing was sent.
+    AddressRefused(String),
+    /// No answer in time, after the request may have been sent.
+    Timeout,
+    /// The connection ended before an answer, after the request may have been sent.
+    Cut(String),
+    /// The record makes no valid request, e.g. an id that no header can carry. Nothing was sent.
+    Unsendable(String),
+}
+
+/// Whom a failed try concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The record alone: its key waits, others go on.
+    Record,
+    /// The target as a whole: nothing else would fare better now.
+    Target,
+}
+
+/// Stable name of what happened: `http_<status>`, or the fault's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The status of the answer.
+    Status(u16),
+    /// A fault's name.
+    Fault(&'static str),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "http_{status}"),
+            Self::Fault(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What one try came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The class.
+    pub outcome: AttemptOutcome,
+    /// Why.
+    pub reason: Reason,
+    /// Whom it concerns.
+    pub scope: Scope,
+    /// How long the target asked us to wait, at most [`MAX_RETRY_AFTER`].
+    pub retry_after: Option<Duration>,
+}
+
+/// Classifies an answer. `retry_after` is the header as it came; `now` is for its form as a date.
+///
+/// A 409 is not taken for "has it already": that has to be proved, and a webhook offers no proof.
+#[must_use]
+pub fn of_answer(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verdict {
+    use AttemptOutcome::{Credentials, Delivered, RateLimited, Rejected, Retry};
+    let retry_after = retry_after.and_then(|value| wait(value, now));
+    let (outcome, scope) = match status {
+        200..=299 => (Delivered, Scope::Record),
+        401 | 403 => (Credentials, Scope::Target),
+        408 | 425 => (Retry, Scope::Record),
+        429 => (RateLimited, Scope::Target),
+        503 if retry_after.is_some() => (RateLimited, Scope::Target),
+        // Redirects are not followed: the guard checked this address, and a signature must not travel elsewhere.
+        300..=499 => (Rejected, Scope::Record),
+        _ => (Retry, Scope::Record),
+    };
+    Verdict { outcome, reason: Reason::Status(status), scope, retry_after }
+}
+
+/// Classifies a fault.
+#[must_use]
+pub fn of_fault(fault: &Fault) -> Verdict {
+    use AttemptOutcome::{Rejected, Retry, Unresolved};
+    let (outcome, scope, name) = match fault {
+        Fault::Connect(_) => (Retry, Scope::Target, "connect_failed"),
+        Fault::AddressRefused(_) => (Retry, Scope::Target, "address_refused"),
+        Fault::Timeout => (Unresolved, Scope::Record, "timeout"),
+        Fault::Cut(_) => (Unresolved, Scope::Record, "connection_cut"),
+        Fault::Unsendable(_) => (Rejected, Scope::Record, "unsendable"),
+    };
+    Verdict { outcome, reason: Reason::Fault(name), scope, retry_after: None }
+}
+
+impl Fault {
+    /// The fault in words.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Connect(detail) | Self::AddressRefused(detail) | Self::Cut(detail) | Self::Unsendable(detail) => {
+                Some(detail)
+            }
+            Self::Timeout => None,
+        }
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); none where it is neither.
+fn wait(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than fit are still a number, and over the cap.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(value).ok()?;
+        let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(micros).since(now)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(784_111_777_000_000); // Sun, 06 Nov 1994 08:49:37 GMT
+
+    #[test]
+    fn answers() {
+        use AttemptOutcome::{Credentials, Delivered, RateLimited, Rejected, Retry};
+        for (status, header, outcome, scope) in [
+            (200, None, Delivered, Scope::Record),
+            (204, Some("5"), Delivered, Scope::Record),
+            (299, None, Delivered, Scope::Record),
+            (301, None, Rejected, Scope::Record),
+            (304, None, Rejected, Scope::Record),
+            (400, None, Rejected, Scope::Record),
+            (401, None, Credentials, Scope::Target),
+            (403, Some("5"), Credentials, Scope::Target),
+            (404, None, Rejected, Scope::Record),
+            (408, None, Retry, Scope::Record),
+            (409, None, Rejected, Scope::Record),
+            (410, None, Rejected, Scope::Record),
+            (422, None, Rejected, Scope::Record),
+            (425, None, Retry, Scope::Record),
+            (429, None, RateLimited, Scope::Target),
+            (429, Some("5"), RateLimited, Scope::Target),
+            (500, None, Retry, Scope::Record),
+            (500, Some("5"), Retry, Scope::Record),
+            (502, None, Retry, Scope::Record),
+            (503, None, Retry, Scope::Record),
+            (503, Some("soon"), Retry, Scope::Record),
+            (503, Some("5"), RateLimited, Scope::Target),
+            (599, None, Retry, Scope::Record),
+            (999, None, Retry, Scope::Record),
+        ] {
+            let verdict = of_answer(status, header, NOW);
+            assert_eq!((verdict.outcome, verdict.scope), (outcome, scope), "{status} {header:?}");
+            assert_eq!(verdict.reason.to_string(), format!("http_{status}"));
+        }
+    }
+
+    #[test]
+    fn faults() {
+        use AttemptOutcome::{Rejected, Retry, Unresolved};
+        for (fault, outcome, scope, name) in [
+            (Fault::Connect(String::new()), Retry, Scope::Target, "connect_failed"),
+            (Fault::AddressRefused(String::new()), Retry, Scope::Target, "address_refused"),
+            (Fault::Timeout, Unresolved, Scope::Record, "timeout"),
+            (Fault::Cut(String::new()), Unresolved, Scope::Record, "connection_cut"),
+            (Fault::Unsendable(String::new()), Rejected, Scope::Record, "unsendable"),
+        ] {
+            let verdict = of_fault(&fault);
+            assert_eq!((verdict.outcome, verdict.scope, verdict.reason.to_string().as_str()), (outcome, scope, name));
+        }
+    }
+
+    #[test]
+    fn windows() {
+        let seconds = Duration::from_secs;
+        for (header, window) in [
+            ("0", Some(seconds(0))),
+            (" 120 ", Some(seconds(120))),
+            ("86401", Some(MAX_RETRY_AFTER)),
+            ("99999999999999999999999999", Some(MAX_RETRY_AFTER)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(seconds(10))),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(seconds(10))),
+            ("Sun Nov  6 08:49:47 1994", Some(seconds(10))),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(seconds(0))),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(MAX_RETRY_AFTER)),
+            ("", None),
+            ("-5", None),
+            ("+5", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(of_answer(429, Some(header), NOW).retry_after, window, "{header:?}");
+        }
+    }
+}
