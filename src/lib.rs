@@ -13,6 +13,7 @@ pub mod receiver;
 pub mod router;
 pub mod server;
 pub mod signature;
+pub mod simulate;
 pub mod targets;
 pub mod telemetry;
 pub mod topics;

@@ -8,3 +8,4 @@ mod delivery;
 mod kafka;
 mod receiver;
 mod router;
+mod simulate;
