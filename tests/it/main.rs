@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod architecture;
+mod cli;
 mod common;
 mod console;
+mod crash;
 mod delivery;
 mod kafka;
+mod limits;
 mod receiver;
 mod router;
 mod simulate;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
 pub(crate) mod faulty;
+pub(crate) mod process;
 pub(crate) mod servers;
 
 use std::path::PathBuf;

@@ -1,0 +1,60 @@
+//! `ledgerhook check`.
+
+use serde_json::json;
+
+use super::{Failure, Verdict, print};
+use crate::app;
+use crate::config::Config;
+use crate::kafka::layout::LayoutError;
+use crate::router::mapping::Mapper;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Also ask broker and registry whether topics and schemas are as they should be
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<Verdict, Failure> {
+    let mut errors: Vec<String> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
+    if config.sources.is_empty() {
+        warnings.push("no sources are configured: nothing can be received".to_owned());
+    }
+    if config.targets.is_empty() {
+        warnings.push("no targets are configured: records stay in their topics".to_owned());
+    }
+    let families = config.sources.values().map(|source| (source.name.as_str(), source.routes.as_str()));
+    if let Err(fault) = Mapper::new(families, &config.routes) {
+        return Err(Failure::Usage(format!("routes: {fault}")));
+    }
+    if args.online {
+        let ground = app::ground(config)?;
+        match ground.look().await {
+            Ok((_, found)) => warnings.extend(found.into_iter().map(|warning| warning.0)),
+            Err(LayoutError::Topics(faults)) => errors.extend(faults.iter().map(ToString::to_string)),
+            Err(error) => errors.push(error.to_string()),
+        }
+        // Kafka and registry are told apart: one being away says nothing of the other.
+        if let Some(topic) = ground.topics.first().filter(|_| !errors.is_empty())
+            && let Err(error) = ground.registry.lookup(&topic.subject(ground.cluster.prefix()), topic.schema).await
+        {
+            let text = error.to_string();
+            if !errors.contains(&text) {
+                errors.push(text);
+            }
+        }
+    }
+    if json {
+        print::line(json!({ "ok": errors.is_empty(), "errors": errors, "warnings": warnings }));
+    } else {
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        errors.iter().for_each(|error| eprintln!("error: {error}"));
+        if errors.is_empty() {
+            let what =
+                if args.online { "configuration, broker, registry, topics and schemas" } else { "configuration" };
+            print::line(format_args!("ok: {what}"));
+        }
+    }
+    Ok(if errors.is_empty() { Verdict::Done } else { Verdict::Failed })
+}

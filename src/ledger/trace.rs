@@ -1,0 +1,244 @@
+//! One event's life, straight from the topics. Keys say in which partition each part stands, so a handful of
+//! partitions is read, not the topics.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::event::{Attempt, AttemptOutcome, DeadLetter, Envelope, Quarantined, Record, Seen, ToJson};
+use crate::kafka::codec::{DecodeError, Decoder};
+use crate::kafka::group::{Incoming, Partition};
+use crate::kafka::layout::{Ground, LayoutError};
+use crate::kafka::partition;
+use crate::kafka::restore::{self, RestoreError};
+use crate::lifecycle::{self, Panicked};
+use crate::outcome::DeliveryState;
+use crate::topics;
+
+/// Bound on reading one part of the trace.
+const READ_BOUND: Duration = Duration::from_secs(120);
+
+/// Why an event could not be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The cluster is away.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A topic could not be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A row could not be decoded.
+    #[error("{topic}/{partition}@{offset}: {cause}")]
+    Decode {
+        /// Topic of the row.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// What was wrong.
+        cause: DecodeError,
+    },
+    /// The reading thread is gone.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+/// Something with the place where it stands.
+#[derive(Debug)]
+pub struct Placed<T> {
+    /// Kafka's name of the topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// What stands there.
+    pub value: T,
+}
+
+/// Everything known of one event id of one source.
+#[derive(Debug)]
+pub struct Trace {
+    /// The source.
+    pub source: String,
+    /// Each time it was received.
+    pub received: Vec<Placed<Envelope>>,
+    /// The newest marker of its id.
+    pub seen: Option<Placed<Seen>>,
+    /// Its record: exactly one once it is routed.
+    pub records: Vec<Placed<Record>>,
+    /// Each time it was set aside.
+    pub quarantined: Vec<Placed<Quarantined>>,
+    /// Tries to deliver it, all targets, oldest first.
+    pub attempts: Vec<Placed<Attempt>>,
+    /// Where it was given up.
+    pub dead_letters: Vec<Placed<DeadLetter>>,
+    /// Targets that take its record.
+    pub targets: Vec<String>,
+}
+
+/// Looks an event id up in every source. `targets` are names with the record topics each takes.
+///
+/// # Errors
+/// When a topic cannot be read or a row not be decoded.
+pub async fn trace(
+    ground: &std::sync::Arc<Ground>,
+    sources: &[String],
+    targets: &[(String, Vec<String>)],
+    event_id: &str,
+) -> Result<Vec<Trace>, TraceError> {
+    let mut traces = Vec::new();
+    for source in sources {
+        let reader = Reader { ground, decoder: ground.decoder(), event_id };
+        if let Some(trace) = reader.of_source(source, targets).await? {
+            traces.push(trace);
+        }
+    }
+    Ok(traces)
+}
+
+struct Reader<'a> {
+    ground: &'a std::sync::Arc<Ground>,
+    decoder: Decoder,
+    event_id: &'a str,
+}
+
+impl Reader<'_> {
+    async fn of_source(&self, source: &str, targets: &[(String, Vec<String>)]) -> Result<Option<Trace>, TraceError> {
+        let received = self.decoded::<Envelope>(&topics::received(source), self.event_id).await?;
+        if received.is_empty() {
+            return Ok(None);
+        }
+        let seen = self.decoded::<Seen>(&topics::seen(source), self.event_id).await?.pop();
+        let mut quarantined = self.decoded::<Quarantined>(topics::QUARANTINE, self.event_id).await?;
+        quarantined.retain(|q| q.value.envelope.source == source);
+        let mut trace = Trace {
+            source: source.to_owned(),
+            received,
+            seen,
+            records: Vec::new(),
+            quarantined,
+            attempts: Vec::new(),
+            dead_letters: Vec::new(),
+            targets: Vec::new(),
+        };
+        let place =
+            trace.seen.as_ref().and_then(|s| Some((s.value.record_topic.clone()?, s.value.record_key.clone()?)));
+        let Some((topic, key)) = place else { return Ok(Some(trace)) };
+        trace.records = self.records(&topic, &key).await?;
+        for (target, takes) in targets {
+            if !takes.contains(&topic) {
+                continue;
+            }
+            trace.targets.push(target.clone());
+            let attempts = format!("{target}/{}", self.event_id);
+            let mut attempts = self.decoded::<Attempt>(topics::ATTEMPTS, &attempts).await?;
+            attempts.retain(|a| a.value.source == source);
+            trace.attempts.append(&mut attempts);
+        }
+        trace.dead_letters = self.decoded::<DeadLetter>(topics::DEAD_LETTERS, &key).await?;
+        trace.dead_letters.retain(|d| d.value.event_id == self.event_id && d.value.source == source);
+        Ok(Some(trace))
+    }
+
+    async fn records(&self, topic: &str, key: &str) -> Result<Vec<Placed<Record>>, TraceError> {
+        let mut records = Vec::new();
+        for row in self.rows(topic, key).await? {
+            let value = row.value.as_deref();
+            let record: Result<Record, DecodeError> = match topic {
+                "invoices" => self.decoder.decode(value).await.map(Record::Invoice),
+                "contracts" => self.decoder.decode(value).await.map(Record::Contract),
+                "cases" => self.decoder.decode(value).await.map(Record::Case),
+                "compliance" => self.decoder.decode(value).await.map(Record::Compliance),
+                "transactions" => self.decoder.decode(value).await.map(Record::Transaction),
+                "reviews" => self.decoder.decode(value).await.map(Record::Review),
+                _ => self.decoder.decode(value).await.map(Record::Feed),
+            };
+            records.push(placed(&row, record)?);
+        }
+        records.retain(|record| record.value.event_id() == self.event_id);
+        Ok(records)
+    }
+
+    async fn decoded<T: serde::de::DeserializeOwned>(
+        &self,
+        topic: &str,
+        key: &str,
+    ) -> Result<Vec<Placed<T>>, TraceError> {
+        let mut decoded = Vec::new();
+        for row in self.rows(topic, key).await? {
+            let value = self.decoder.decode(row.value.as_deref()).await;
+            decoded.push(placed(&row, value)?);
+        }
+        Ok(decoded)
+    }
+
+    /// The rows of this key, in order.
+    async fn rows(&self, topic: &str, key: &str) -> Result<Vec<Incoming>, TraceError> {
+        let (ground, topic, key) = (std::sync::Arc::clone(self.ground), topic.to_owned(), key.as_bytes().to_vec());
+        lifecycle::on_thread("trace", move || {
+            let all = ground.partitions_of(&topic)?;
+            let number = partition::of_key(&key, i32::try_from(all.len()).unwrap_or(i32::MAX));
+            let one: Vec<Partition> = all.into_iter().filter(|p| p.number == number).collect();
+            let mut rows = Vec::new();
+            restore::read_to_end(&ground.cluster, &one, READ_BOUND, |row| {
+                if row.key.as_deref() == Some(&key) {
+                    rows.push(row);
+                }
+            })?;
+            Ok(rows)
+        })
+        .await?
+    }
+}
+
+fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>, TraceError> {
+    let (topic, partition, offset) = (row.partition.topic.clone(), row.partition.number, row.offset);
+    match value {
+        Ok(value) => Ok(Placed { topic, partition, offset, value }),
+        Err(cause) => Err(TraceError::Decode { topic, partition, offset, cause }),
+    }
+}
+
+impl Trace {
+    /// State of the record at each target that takes it.
+    #[must_use]
+    pub fn states(&self) -> Vec<(&str, DeliveryState)> {
+        let state = |target: &String| {
+            let newest = self.attempts.iter().rev().find(|a| a.value.target == *target);
+            match newest.map(|a| a.value.outcome) {
+                Some(AttemptOutcome::Delivered | AttemptOutcome::Duplicate) => DeliveryState::Delivered,
+                _ if self.dead_letters.iter().any(|d| d.value.target == *target) => DeliveryState::DeadLettered,
+                _ => DeliveryState::Waiting,
+            }
+        };
+        let routed = self.targets.iter().filter(|_| !self.records.is_empty());
+        routed.map(|target| (target.as_str(), state(target))).collect()
+    }
+
+    /// The whole trace for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "source": self.source,
+            "received": all(&self.received),
+            "seen": self.seen.as_ref().map(Placed::to_json),
+            "records": all(&self.records),
+            "quarantined": all(&self.quarantined),
+            "attempts": all(&self.attempts),
+            "dead_letters": all(&self.dead_letters),
+            "targets": self.states().iter().map(|(t, s)| ((*t).to_owned(), Value::from(s.name()))).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
+fn all<T: ToJson>(rows: &[Placed<T>]) -> Value {
+    rows.iter().map(Placed::to_json).collect()
+}
+
+impl<T: ToJson> Placed<T> {
+    fn to_json(&self) -> Value {
+        json!({ "topic": self.topic, "partition": self.partition, "offset": self.offset, "value": self.value.to_json() })
+    }
+}

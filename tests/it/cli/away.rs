@@ -1,0 +1,204 @@
+//! Kafka or the registry away: waited for, said once, and gone on from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{get, json};
+use crate::common::process::{Process, run};
+use crate::common::{ACCBOOKS_SECRET, eventually, install, servers};
+
+/// What a registry that is still starting answers.
+const STARTING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// An address that refuses connections, then accepts them in vain, then leads to a server.
+struct Way {
+    socket: Option<TcpSocket>,
+    address: String,
+    vain: Arc<AtomicUsize>,
+    open: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn refusing() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        Self { socket: Some(socket), address, vain: Arc::default(), open: Arc::default() }
+    }
+
+    /// Accepts connections; until opened, each gets this reply, or is cut at once.
+    fn accept(&mut self, reply: Option<&'static [u8]>, to: &str) {
+        let listener = self.socket.take().unwrap().listen(64).unwrap();
+        tokio::spawn(forward(listener, reply, to.to_owned(), Arc::clone(&self.vain), Arc::clone(&self.open)));
+    }
+
+    /// Waits until so many connections were tried in vain.
+    async fn tried(&self, times: usize) {
+        eventually("connections tried", || self.vain.load(Ordering::Acquire) >= times).await;
+    }
+
+    fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+}
+
+async fn forward(
+    listener: TcpListener,
+    reply: Option<&'static [u8]>,
+    to: String,
+    vain: Arc<AtomicUsize>,
+    open: Arc<AtomicBool>,
+) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let (is_open, vain, to) = (open.load(Ordering::Acquire), Arc::clone(&vain), to.clone());
+        tokio::spawn(async move {
+            if is_open {
+                let mut server = TcpStream::connect(to).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
+                return;
+            }
+            vain.fetch_add(1, Ordering::AcqRel);
+            if let Some(reply) = reply {
+                let mut request = [0; 4096];
+                drop(stream.read(&mut request).await);
+                drop(stream.write_all(reply).await);
+                // What is left unread would turn the end of the connection into a reset.
+                while stream.read(&mut request).await.is_ok_and(|n| n > 0) {}
+            }
+        });
+    }
+}
+
+/// The configuration's variables for a broker and a registry at these addresses.
+fn elsewhere(kafka: &str, registry: &str) -> [(&'static str, String); 2] {
+    let path = servers::servers().registry_url.splitn(4, '/').nth(3).unwrap();
+    [
+        ("LEDGERHOOK__KAFKA__BOOTSTRAP_SERVERS", format!("[\"{kafka}\"]")),
+        ("LEDGERHOOK__SCHEMA_REGISTRY__URL", format!("http://{registry}/{path}")),
+    ]
+}
+
+fn registry_address() -> &'static str {
+    servers::servers().registry_url.split('/').nth(2).unwrap()
+}
+
+async fn post(receiver: &str, id: &str) -> (u16, Option<String>, serde_json::Value) {
+    let body = format!(r#"{{"id":"{id}","type":"invoice.paid","data":{{"invoice_id":"i"}}}}"#);
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(ACCBOOKS_SECRET.as_bytes()).unwrap().chain_update(&body);
+    let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+    let request = reqwest::Client::new().post(format!("http://{receiver}/api/accbooks/webhook"));
+    let answer = request.header("AccBooks-Signature", signature).body(body).send().await.unwrap();
+    let after = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), after, json(&answer.text().await.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_waits_for_kafka_and_registry_and_goes_on_by_itself() {
+    let installation = install("").await;
+    let (mut kafka, mut registry) = (Way::refusing(), Way::refusing());
+    let env = elsewhere(&kafka.address, &registry.address);
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut running = Process::start(&installation.file(), &["run", "--role", "receiver,router"], &env);
+    let receiver = running.address(&["the receiver listens"]).await;
+    let admin = running.address(&["the admin port listens"]).await;
+
+    for role in ["receiver", "router"] {
+        let line = running.line(&[&format!("role=\"{role}\""), "not ready"]).await;
+        assert!(line.contains(&format!("Kafka at {} is away", kafka.address)), "{line}");
+        assert!(line.contains("Connection refused"), "{line}");
+    }
+    for (address, path) in [(&receiver, "/readyz"), (&admin, "/readyz"), (&admin, "/readyz?role=router")] {
+        let (status, body) = get(address, path).await;
+        assert_eq!(status, 503, "{body}");
+        assert!(body.contains(&format!("Kafka at {} is away", kafka.address)), "{body}");
+    }
+    assert_eq!(get(&receiver, "/healthz").await.0, 200);
+    let (status, after, body) = post(&receiver, "e1").await;
+    assert_eq!((status, body["error"]["code"].as_str()), (503, Some("not_durable")), "{body}");
+    assert!(after.unwrap().parse::<u64>().unwrap() > 0);
+    kafka.accept(None, &servers::servers().bootstrap);
+    kafka.tried(6).await;
+    let said = |running: &Process, role: &str| running.lines(&["not ready", &format!("role=\"{role}\"")]);
+    for role in ["receiver", "router"] {
+        assert_eq!(said(&running, role).len(), 1, "one line per change");
+    }
+
+    kafka.open();
+    let registry_away = format!("schema registry http://{}", registry.address);
+    for role in ["receiver", "router"] {
+        running.line(&[&format!("role=\"{role}\""), "not ready", &registry_away]).await;
+    }
+    registry.accept(Some(STARTING), registry_address());
+    registry.tried(6).await;
+    let (status, body) = get(&receiver, "/readyz").await;
+    assert!(status == 503 && body.contains(&registry_away), "{body}");
+    for role in ["receiver", "router"] {
+        assert!(
+            said(&running, role).len() <= 3,
+            "Kafka, and a registry that refuses, then answers: {:?}",
+            said(&running, role)
+        );
+    }
+    assert_eq!(post(&receiver, "e1").await.0, 503);
+
+    registry.open();
+    for role in ["receiver", "router"] {
+        running.line(&[&format!("role=\"{role}\""), "health: ready"]).await;
+    }
+    assert_eq!(get(&admin, "/readyz").await.0, 200);
+    let (status, _, body) = post(&receiver, "e1").await;
+    assert_eq!((status, body["status"].as_str()), (200, Some("accepted")), "{body}");
+    running.terminate();
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("rdkafka"), "the library's own lines: {}", ended.stderr);
+    let received = installation.records("received.accbooks").await;
+    let keys: Vec<_> = received.iter().map(|r| r.key.as_deref().unwrap()).collect();
+    assert_eq!(keys, [b"e1".as_slice()], "what was refused left nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_waits_stops_at_once() {
+    let installation = install("").await;
+    let (kafka, registry) = (Way::refusing(), Way::refusing());
+    let env = elsewhere(&kafka.address, &registry.address);
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut running = Process::start(&installation.file(), &["run"], &env);
+    running.line(&["role=\"router\"", "not ready"]).await;
+    let began = tokio::time::Instant::now();
+    running.terminate();
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(began.elapsed() < installation.config.shutdown.budget, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_online_check_names_what_is_away() {
+    let installation = install("").await;
+    let file = installation.file();
+    for args in [&["check"][..], &["check", "--online"]] {
+        let checked = run(&file, args).await;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert!(checked.stdout.starts_with("ok: configuration"), "{checked:?}");
+    }
+    let (kafka, registry) = (Way::refusing(), Way::refusing());
+    let servers = servers::servers();
+    let kafka_away = format!("error: Kafka at {} is away: cannot list the topics: ", kafka.address);
+    let registry_away = format!("error: schema registry http://{}/", registry.address);
+    for (at, named, unnamed) in [
+        (elsewhere(&kafka.address, registry_address()), &kafka_away, &registry_away),
+        (elsewhere(&servers.bootstrap, &registry.address), &registry_away, &kafka_away),
+    ] {
+        let env: Vec<(&str, &str)> = at.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let checked = Process::start(&file, &["check", "--online"], &env).ended().await;
+        assert_eq!((checked.code, checked.stdout.as_str()), (Some(1), ""), "{checked:?}");
+        assert!(checked.stderr.contains(named) && !checked.stderr.contains(unnamed), "{}", checked.stderr);
+        assert_eq!(checked.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", checked.stderr);
+        let checked = Process::start(&file, &["check", "--online", "--json"], &env).ended().await;
+        assert_eq!((checked.code, json(&checked.stdout)["ok"].as_bool()), (Some(1), Some(false)), "{checked:?}");
+    }
+}

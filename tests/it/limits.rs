@@ -1,0 +1,78 @@
+//! Bodies at the size limit: what was taken must fit Kafka in every form it can take later.
+
+use std::time::Duration;
+
+use ledgerhook::config::Config;
+use ledgerhook::event::{DeadLetter, Quarantined};
+use ledgerhook::{app, signature};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::faulty::{FaultyTarget, Reply};
+use crate::common::{ENV, eventually, install};
+
+/// A body of exactly this size, with `{}` in it filled by letters that take the most room in a record: every character
+/// stands in the member's own field, in `attributes`, and in the envelope of a dead letter's quarantine.
+fn filled(shape: &str, bytes: usize) -> String {
+    let filler = "é".repeat((bytes - (shape.len() - 2)) / 2);
+    let body = shape.replacen("{}", &filler, 1);
+    format!("{body}{}", " ".repeat(bytes - body.len()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_at_the_limit_fits_as_envelope_record_quarantine_and_dead_letter() {
+    let target = FaultyTarget::start(|_| Reply::Status(422)).await;
+    let installation = install(&format!(
+        "[targets.clm]\npreset = \"webhook\"\nrecords = [\"contracts\"]\nstart = \"earliest\"\nurl = \"{}\"\nallow_private_addresses = true\nsigning_secret = \"env:TEST_SIGNING_SECRET\"\n",
+        target.url
+    ))
+    .await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let toml = installation.toml.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"127.0.0.1:{port}\""), 1);
+    let env = |name: &str| ENV.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    let config = Config::parse(&toml, "test.toml", &env, &[]).unwrap_or_else(|faults| panic!("{faults}"));
+    let source = config.sources["accelex"].clone();
+    let limit = usize::try_from(source.max_body).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(app::run(config, &app::ROLES, stop.clone()));
+
+    let http = reqwest::Client::new();
+    let url = format!("http://127.0.0.1:{port}{}", source.path);
+    let send = async |body: String| {
+        let value = signature::sign(&source.scheme, source.secrets[0].value.expose(), body.as_bytes());
+        let sent = || http.post(&url).header(&source.scheme.header, &value).body(body.clone()).send();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            // Until the receiver has found the topics it refuses everything, as it should.
+            match sent().await {
+                Ok(answer) if answer.status() != 503 => return answer.status().as_u16(),
+                other => assert!(tokio::time::Instant::now() < deadline, "{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let contract = r#"{"event_id":"evt_full","event_type":"contract.processed","outcome":{"contract_id":"c1","clauses":[{"type":"t","text":"{}"}]}}"#;
+    let unknown = r#"{"event_id":"evt_unknown","event_type":"moon.landed","outcome":{"text":"{}"}}"#;
+    assert_eq!(send(filled(contract, limit)).await, 200);
+    assert_eq!(send(filled(unknown, limit)).await, 200);
+    assert_eq!(send(format!("{} ", filled(contract, limit))).await, 413, "one byte more");
+
+    eventually("the target was asked", || !target.requests().is_empty()).await;
+    let decoder = installation.ground.decoder();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let (dead, aside) = loop {
+        let dead = installation.records("dead-letters").await;
+        let aside = installation.records("quarantine").await;
+        if !dead.is_empty() && !aside.is_empty() {
+            break (dead, aside);
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{} dead, {} aside", dead.len(), aside.len());
+    };
+    let dead: DeadLetter = decoder.decode(dead[0].value.as_deref()).await.unwrap();
+    assert_eq!((dead.event_id.as_str(), dead.reason.as_str()), ("evt_full", "rejected"));
+    assert!(dead.record.is_some_and(|r| format!("{r:?}").len() > limit), "the record is in it");
+    let aside: Quarantined = decoder.decode(aside[0].value.as_deref()).await.unwrap();
+    assert_eq!(aside.envelope.body.len(), limit);
+    assert_eq!(installation.records("received.accelex").await.len(), 2);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
