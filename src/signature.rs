@@ -6,16 +6,6 @@ use hmac::Hmac;
 
 use crate::config::{Algorithm, Encoding, Scheme};
 
-/// Stable name of the algorithm, as kept in the evidence.
-#[must_use]
-pub const fn algorithm_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::HmacSha1 => "hmac-sha1",
-        Algorithm::HmacSha256 => "hmac-sha256",
-        Algorithm::HmacSha512 => "hmac-sha512",
-    }
-}
-
 /// The header value a provider with this secret would send.
 #[must_use]
 pub fn sign(scheme: &Scheme, secret: &[u8], body: &[u8]) -> String {

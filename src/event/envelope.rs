@@ -110,6 +110,24 @@ wire_record! {
     }
 }
 
+impl Evidence {
+    /// No evidence: what stands in where a row cannot be decoded.
+    #[must_use]
+    pub const fn absent() -> Self {
+        Self {
+            signature_header: String::new(),
+            signature_value: String::new(),
+            algorithm: String::new(),
+            key_id: String::new(),
+            remote_address: String::new(),
+            client_certificate_sha256: None,
+            request_id: String::new(),
+            receiver_id: String::new(),
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
 /// One verified webhook exactly as received. Schema: `schemas/Envelope.avsc`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {

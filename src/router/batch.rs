@@ -1,7 +1,5 @@
 //! From decisions to the records that one transaction writes.
 
-use std::collections::BTreeMap;
-
 use crate::avro::AvroError;
 use crate::event::{Envelope, Evidence, Origin, Quarantined, Record, Seen, Sha256, Timestamp};
 use crate::kafka::client::Cluster;
@@ -121,17 +119,7 @@ pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envel
         body,
         unusable: Some(QuarantineReason::Undecodable.to_string()),
         test: None,
-        evidence: Evidence {
-            signature_header: String::new(),
-            signature_value: String::new(),
-            algorithm: String::new(),
-            key_id: String::new(),
-            remote_address: String::new(),
-            client_certificate_sha256: None,
-            request_id: String::new(),
-            receiver_id: String::new(),
-            headers: BTreeMap::new(),
-        },
+        evidence: Evidence::absent(),
         origin: Origin::Live,
     }
 }

@@ -27,17 +27,7 @@ fn envelope(source: &str, event_type: &str, body: &str) -> Envelope {
         body_sha256: Sha256::of(body.as_bytes()),
         unusable: None,
         test: None,
-        evidence: Evidence {
-            signature_header: String::new(),
-            signature_value: String::new(),
-            algorithm: String::new(),
-            key_id: String::new(),
-            remote_address: String::new(),
-            client_certificate_sha256: None,
-            request_id: String::new(),
-            receiver_id: String::new(),
-            headers: BTreeMap::new(),
-        },
+        evidence: Evidence::absent(),
         origin: Origin::Live,
     }
 }
