@@ -118,6 +118,7 @@ pub async fn run(config: Config, roles: &[&'static str], stop: CancellationToken
             router: config.router.clone(),
             sources: config.sources.values().map(|s| (s.name.clone(), s.routes.clone())).collect(),
             routes: config.routes.clone(),
+            data_dir: config.data_dir.clone(),
         };
         let (role, ground) = (role("router")?, Arc::clone(&ground));
         running.add("router", role.stop.clone(), async move { Ok(router::run(settings, ground, role).await?) });

@@ -46,3 +46,27 @@ pub async fn on_thread<T: Send + 'static>(
         .map_err(|_| panicked())?;
     result.await.map_err(|_| panicked())
 }
+
+/// Where the program dies at once when told so: `LEDGERHOOK_FAILPOINT=name:n` ends it at the n-th time it comes here.
+/// For crash tests, and in builds for them alone.
+#[cfg(debug_assertions)]
+pub fn failpoint(name: &'static str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static POINT: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+    let point = POINT.get_or_init(|| {
+        let value = std::env::var("LEDGERHOOK_FAILPOINT").ok()?;
+        let (name, times) = value.split_once(':')?;
+        Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
+    });
+    if let Some((_, left)) = point.as_ref().filter(|(point, _)| point == name)
+        && left.fetch_sub(1, Ordering::AcqRel) == 1
+    {
+        // As kill -9 would: no destructor runs.
+        std::process::abort();
+    }
+}
+
+/// Nothing: failpoints are for builds of crash tests.
+#[cfg(not(debug_assertions))]
+pub const fn failpoint(_: &'static str) {}

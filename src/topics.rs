@@ -105,6 +105,8 @@ pub const QUARANTINE: &str = "quarantine";
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// Name of the attempts topic without prefix.
 pub const ATTEMPTS: &str = "attempts";
+/// Name of the control topic without prefix.
+pub const CONTROL: &str = "control";
 
 /// Every topic of an installation with these sources, targets and dedupe window.
 #[must_use]
@@ -129,7 +131,7 @@ pub fn all<'a>(
     topics.push(topic(Kind::Attempts, ATTEMPTS.to_owned(), "Attempt", Delete(30 * DAY), Configured));
     topics.push(topic(Kind::Statements, "statements".to_owned(), "Statement", Delete(400 * DAY), One));
     topics.push(topic(Kind::Audit, "audit".to_owned(), "AuditEntry", Delete(400 * DAY), One));
-    topics.push(topic(Kind::Control, "control".to_owned(), "Control", Compact, One));
+    topics.push(topic(Kind::Control, CONTROL.to_owned(), "Control", Compact, One));
     for target in targets {
         topics.push(topic(Kind::Parked, format!("parked.{target}"), "Parked", Keep, Configured));
         topics.push(topic(Kind::Progress, format!("progress.{target}"), "Progress", Compact, Configured));

@@ -3,6 +3,7 @@
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
+use crate::kafka::identity;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -17,6 +18,11 @@ pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdic
     if matches!(command, Command::Apply) {
         for (subject, id) in ground.apply_schemas().await? {
             print::line(format_args!("{subject} {id}"));
+        }
+        if !ground.admin().check(&ground.topics).await.is_ok_and(|report| report.faults.is_empty()) {
+            eprintln!("warning: identities of topics were not written; `ledgerhook topics apply` does it");
+        } else {
+            identity::give(&ground, &[]).await?;
         }
         return Ok(Verdict::Done);
     }

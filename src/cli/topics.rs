@@ -3,6 +3,9 @@
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
+use crate::kafka::admin::Change;
+use crate::kafka::identity::{self, IdentityError};
+use crate::kafka::layout::LayoutError;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -17,6 +20,21 @@ pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdic
     if matches!(command, Command::Apply) {
         let done = ground.admin().apply(&ground.topics).await?;
         done.iter().for_each(print::line);
+        let created: Vec<String> = done
+            .iter()
+            .filter_map(|change| match change {
+                Change::Created(topic) => Some(topic.clone()),
+                Change::Corrected(_) => None,
+            })
+            .collect();
+        // Without registered schemas it is `schemas apply` that does it.
+        match identity::give(&ground, &created).await {
+            Ok(_) => {}
+            Err(IdentityError::Layout(LayoutError::Registry(error))) if error.is_away() => {
+                eprintln!("warning: {error}; identities of new topics were not written, apply again when it is there");
+            }
+            Err(error) => return Err(error.into()),
+        }
         if done.is_empty() {
             print::line("nothing to do");
         }

@@ -75,7 +75,7 @@ pub(super) fn commit(
         }
         // Without a membership there are no positions either: both are had with the first partitions.
         if let Some(metadata) = member.metadata().filter(|_| !positions.is_empty()) {
-            transactions.offsets(positions.iter().map(|(partition, next)| (partition, *next)), &metadata)?;
+            transactions.offsets(positions.iter().map(|(partition, next)| (partition, *next)), metadata)?;
         }
         transactions.commit(waiting)
     };

@@ -6,6 +6,7 @@
 //! targets read.
 
 mod attempt;
+mod control;
 mod day_time;
 mod envelope;
 mod json;
@@ -14,6 +15,7 @@ mod records;
 mod seen;
 
 pub use attempt::{Attempt, AttemptOutcome, DeadLetter, MAX_ANSWER_BYTES, MAX_ATTEMPTS_IN_DEAD_LETTER};
+pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256};
 pub use json::ToJson;

@@ -65,6 +65,24 @@ pub enum AdminError {
     },
 }
 
+/// What was done to a topic (Kafka's name).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was missing.
+    Created(String),
+    /// Settings of it broke a promise.
+    Corrected(String),
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Created(topic) => write!(f, "created {topic}"),
+            Self::Corrected(topic) => write!(f, "corrected {topic}"),
+        }
+    }
+}
+
 impl Admin {
     /// An administrator of this cluster; `partitions` and `replication` are for topics it creates.
     ///
@@ -105,12 +123,18 @@ impl Admin {
         Ok(report)
     }
 
-    /// Creates topics that are missing and corrects settings that break a promise; names what it did. It never shrinks,
+    /// The cluster's id, the same for as long as the cluster lives; none where it does not say. Blocks.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<String> {
+        self.looker.client().fetch_cluster_id(REQUEST_TIMEOUT)
+    }
+
+    /// Creates topics that are missing and corrects settings that break a promise; says what it did. It never shrinks,
     /// resets or deletes what an operator set.
     ///
     /// # Errors
     /// When the cluster is away or refuses.
-    pub async fn apply(&self, topics: &[Topic]) -> Result<Vec<String>, AdminError> {
+    pub async fn apply(&self, topics: &[Topic]) -> Result<Vec<Change>, AdminError> {
         let existing = self.existing(topics).await?;
         let mut done = Vec::new();
         for topic in topics {
@@ -118,14 +142,14 @@ impl Admin {
             match existing.get(&name) {
                 None => {
                     self.create(topic, &name).await?;
-                    done.push(format!("created {name}"));
+                    done.push(Change::Created(name));
                 }
                 Some(is) => {
                     let mut report = Report::default();
                     compare(topic, &name, is, &mut report);
                     if report.faults.iter().any(|f| matches!(f, Fault::Wrong { setting, .. } if is_config(setting))) {
                         self.correct(topic, &name, is).await?;
-                        done.push(format!("corrected {name}"));
+                        done.push(Change::Corrected(name));
                     }
                 }
             }

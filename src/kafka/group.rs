@@ -5,7 +5,9 @@
 //! loss of partitions in line with the records, with nothing running beside it.
 //!
 //! The classic protocol with the `range` assignor: a member gets the same partition numbers of all topics it reads,
-//! and a rebalance takes everything away before it gives anything, which keeps ownership exclusive.
+//! and a rebalance takes everything away before it gives anything, which keeps ownership exclusive. What that costs, a
+//! pause of all members, is short where state is a cache on disk. Not the protocol of KIP-848: it gives and takes single
+//! partitions while others go on, and leaves the choice of assignor to the brokers.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,6 +141,8 @@ pub struct Member {
     start: Start,
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
+    /// Proof of the membership under which the present assignment was given; none without one.
+    proof: Option<ConsumerGroupMetadata>,
 }
 
 impl Member {
@@ -164,7 +168,7 @@ impl Member {
         let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(broken)?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(broken)?;
-        Ok(Self { consumer, group: group.to_owned(), start, gaining: None })
+        Ok(Self { consumer, group: group.to_owned(), start, gaining: None, proof: None })
     }
 
     /// Waits up to `wait` for what comes next.
@@ -183,7 +187,13 @@ impl Member {
         // A rebalance comes in a poll that brings no record.
         match self.consumer.context().pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             None => return Ok(polled),
-            Some(Rebalance::Revoke) => return Ok(Polled::Leaving { lost: self.consumer.assignment_lost() }),
+            Some(Rebalance::Revoke) => {
+                let lost = self.consumer.assignment_lost();
+                if lost {
+                    self.proof = None;
+                }
+                return Ok(Polled::Leaving { lost });
+            }
             Some(Rebalance::Assign(list)) => self.gaining = Some(list),
         }
         let gaining = self.gaining.take().unwrap_or_default();
@@ -194,14 +204,18 @@ impl Member {
     ///
     /// # Errors
     /// When the client is broken.
-    pub fn release(&self) -> Result<(), GroupError> {
+    pub fn release(&mut self) -> Result<(), GroupError> {
+        self.proof = None;
         self.consumer.unassign().map_err(|cause| self.broken(cause))
     }
 
-    /// Proof of membership for a transaction's offsets; none before the group was joined.
+    /// Proof of membership for a transaction's offsets: of the generation that gave the present assignment, whatever the
+    /// client has learned since. It lasts until [`Member::release`], before which work may be finished, and is none when
+    /// partitions were lost. The broker compares generation and member, not who owns a partition, so a newer generation's
+    /// metadata would let through a batch that is no longer ours, and those of a client that is no member any.
     #[must_use]
-    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+    pub const fn metadata(&self) -> Option<&ConsumerGroupMetadata> {
+        self.proof.as_ref()
     }
 
     /// Goes back, so that the next record of each partition is the one at this offset.
@@ -239,7 +253,10 @@ impl Member {
 
     fn gain(&mut self, gaining: Vec<Partition>) -> Result<Polled, GroupError> {
         match self.assign(&gaining) {
-            Ok(()) => Ok(Polled::Gained(gaining)),
+            Ok(()) => {
+                self.proof = self.consumer.group_metadata();
+                Ok(Polled::Gained(gaining))
+            }
             Err(error) => {
                 // Without offsets there is nothing to start from: the assignment waits with us.
                 self.gaining = Some(gaining);

@@ -10,7 +10,8 @@
 //! | `registry` | Confluent's REST API: subjects, ids, compatibility |
 //! | `codec` | Confluent's wire format over `avro` |
 //! | `group` | a consumer-group member whose start offsets are explicit |
-//! | `restore` | a partition read to its true end |
+//! | `restore` | partitions read to their true end |
+//! | `identity` | which topic it is, under a name that another one may have had |
 //! | `transaction` | a transactional producer with three kinds of error |
 //! | `headers`, `partition` | record headers; the partition of a key |
 
@@ -20,6 +21,7 @@ pub mod codec;
 mod complaints;
 pub mod group;
 pub mod headers;
+pub mod identity;
 pub mod layout;
 pub mod partition;
 pub mod produce;

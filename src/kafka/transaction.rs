@@ -1,12 +1,16 @@
 //! A transactional producer: begin, write, offsets, commit or abort, with three kinds of error. Blocks: it belongs on
 //! a thread of its own.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::time::Instant;
@@ -14,6 +18,7 @@ use tokio::time::Instant;
 use super::client::Cluster;
 use super::group::Partition;
 use super::produce::Outgoing;
+use crate::lifecycle::failpoint;
 
 /// What to do about a failed step.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -77,9 +82,30 @@ const STEP: Duration = Duration::from_secs(2);
 /// Between two looks for acknowledgements.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Offsets of the last records that were followed, as the brokers acknowledged them.
+#[derive(Default)]
+struct Placed(Mutex<BTreeMap<Partition, i64>>);
+
+impl ClientContext for Placed {}
+
+impl ProducerContext for Placed {
+    /// Whether the record is followed.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, followed: usize) {
+        // A record that failed fails the commit too.
+        if let (Ok(message), 1) = (delivered, followed) {
+            let partition = Partition { topic: message.topic().to_owned(), number: message.partition() };
+            let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = placed.entry(partition).or_insert(i64::MIN);
+            *last = (*last).max(message.offset());
+        }
+    }
+}
+
 /// A transactional producer.
 pub struct Transactions {
-    producer: BaseProducer,
+    producer: BaseProducer<Placed>,
     timeout: Duration,
 }
 
@@ -91,8 +117,10 @@ impl Transactions {
     /// `Retry` while the cluster is away.
     pub fn open(cluster: &Cluster, id: &str, timeout: Duration) -> Result<Self, TransactionError> {
         let step = "take over the transactional id";
-        let producer: BaseProducer =
-            cluster.transactional(id, timeout).create().map_err(|cause| TransactionError::Fenced { step, cause })?;
+        let producer: BaseProducer<Placed> = cluster
+            .transactional(id, timeout)
+            .create_with_context(Placed::default())
+            .map_err(|cause| TransactionError::Fenced { step, cause })?;
         producer.init_transactions(timeout).map_err(|cause| TransactionError::of(step, cause))?;
         Ok(Self { producer, timeout })
     }
@@ -102,6 +130,7 @@ impl Transactions {
     /// # Errors
     /// Never `Abort`: nothing is open.
     pub fn begin(&self) -> Result<(), TransactionError> {
+        self.placed().clear();
         self.producer.begin_transaction().map_err(|cause| match TransactionError::of("begin", cause) {
             TransactionError::Abort { step, cause } => TransactionError::Fenced { step, cause },
             other => other,
@@ -113,9 +142,31 @@ impl Transactions {
     /// # Errors
     /// `Abort` or `Fenced`.
     pub fn send(&self, record: &Outgoing) -> Result<(), TransactionError> {
+        self.put(record, 0)
+    }
+
+    /// As [`Transactions::send`]; [`Transactions::last_places`] then tells where it came to stand.
+    ///
+    /// # Errors
+    /// As [`Transactions::send`].
+    pub fn send_followed(&self, record: &Outgoing) -> Result<(), TransactionError> {
+        self.put(record, 1)
+    }
+
+    /// Offset of the last followed record of each partition, of the transaction just committed.
+    #[must_use]
+    pub fn last_places(&self) -> BTreeMap<Partition, i64> {
+        std::mem::take(&mut *self.placed())
+    }
+
+    fn placed(&self) -> std::sync::MutexGuard<'_, BTreeMap<Partition, i64>> {
+        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, record: &Outgoing, followed: usize) -> Result<(), TransactionError> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let mut base = BaseRecord::to(&record.topic)
+            let mut base = BaseRecord::with_opaque_to(&record.topic, followed)
                 .key(&record.key)
                 .payload(&record.value)
                 .headers(record.headers.to_kafka());
@@ -161,6 +212,7 @@ impl Transactions {
     pub fn commit(&self, waiting: &dyn Fn(&str)) -> Result<(), TransactionError> {
         let commit = || {
             self.deliver()?;
+            failpoint("transaction.before_commit");
             self.producer.commit_transaction(STEP)
         };
         self.again("commit", commit, waiting)

@@ -59,9 +59,15 @@ impl Writer<'_> {
         }))
     }
 
-    /// The marker of an id, in the partition of the same number as its row.
-    pub(super) fn seen(&self, envelope: &Envelope, seen: &Seen, row: &Incoming) -> Result<Outgoing, AvroError> {
-        let topic = topics::seen(&envelope.source);
+    /// The marker of an id, in the partition of the same number as its row in this source's topic.
+    pub(super) fn seen(
+        &self,
+        source: &str,
+        envelope: &Envelope,
+        seen: &Seen,
+        row: &Incoming,
+    ) -> Result<Outgoing, AvroError> {
+        let topic = topics::seen(source);
         Ok(Outgoing {
             value: self.encoder(&topic)?.encode(seen)?,
             topic: self.cluster.topic(&topic),

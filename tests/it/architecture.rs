@@ -24,6 +24,7 @@ const ROWS: &[&[&str]] = &[
 /// Libraries with the only places that may name them.
 const OWNERS: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/kafka/"]),
+    ("fjall", &["src/router/state/"]),
     ("axum", &["src/server", "src/receiver/", "src/console/", "src/simulate/"]),
     ("hyper_util", &["src/server", "src/receiver/", "src/console/", "src/simulate/"]),
     ("reqwest", &["src/kafka/registry.rs", "src/targets/", "src/simulate/"]),

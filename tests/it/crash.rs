@@ -10,11 +10,8 @@ use ledgerhook::config::Source;
 use ledgerhook::signature;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::topic_partition_list::Offset;
 
-use crate::common::{ENV, Installation, eventually, install};
+use crate::common::{ENV, behind, eventually, install};
 
 const SEED: u64 = 20_261_122;
 const SENDERS: u64 = 8;
@@ -103,29 +100,6 @@ async fn sender(number: u64, url: String, source: Source, oracle: Arc<Oracle>) {
         }
         oracle.acknowledged.lock().unwrap().insert(event_id);
     }
-}
-
-/// Rows of `received` that no committed transaction of the router has covered yet.
-fn behind(installation: &Installation) -> i64 {
-    let cluster = &installation.config.kafka;
-    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
-        .set("group.id", format!("{}router", cluster.topic_prefix))
-        .create()
-        .unwrap();
-    let mut lag = 0;
-    for partition in installation.ground.partitions_of("received.accbooks").unwrap() {
-        let (_, end) = consumer.fetch_watermarks(&partition.topic, partition.number, Duration::from_secs(10)).unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&partition.topic, partition.number);
-        let committed = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
-        let next = match committed.elements()[0].offset() {
-            Offset::Offset(next) => next,
-            _ => 0,
-        };
-        lag += end - next;
-    }
-    lag
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -408,7 +408,7 @@ async fn a_lost_position_stops_its_target_alone() {
         };
         let transactions = Transactions::open(&cluster, "test", Duration::from_secs(10)).unwrap();
         transactions.begin().unwrap();
-        transactions.offsets(partitions.iter().map(|p| (p, 999)), &member.metadata().unwrap()).unwrap();
+        transactions.offsets(partitions.iter().map(|p| (p, 999)), member.metadata().unwrap()).unwrap();
         transactions.commit(&|_| {}).unwrap();
     })
     .await

@@ -1,6 +1,9 @@
 //! The router on real Kafka: what goes in as `received` comes out once, as what it should.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+mod state;
+mod storm;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -74,6 +77,7 @@ fn settings(installation: &Installation) -> router::Settings {
         router: installation.config.router.clone(),
         sources: installation.config.sources.values().map(|s| (s.name.clone(), s.routes.clone())).collect(),
         routes: installation.config.routes.clone(),
+        data_dir: installation.data_dir.path().to_owned(),
     }
 }
 

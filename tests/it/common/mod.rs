@@ -14,6 +14,9 @@ use ledgerhook::kafka::layout::{Encoders, Ground};
 use ledgerhook::lifecycle::Role;
 use ledgerhook::telemetry::{Health, Metrics};
 use ledgerhook::topics;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
 /// Secret of the source `accelex` in every installation.
@@ -97,6 +100,7 @@ pub(crate) async fn install(more: &str) -> Installation {
     let Bare { config, toml, data_dir, ground } = bare(more).await;
     ground.admin().apply(&ground.topics).await.unwrap();
     ground.apply_schemas().await.unwrap();
+    ledgerhook::kafka::identity::give(&ground, &[]).await.unwrap();
     let (encoders, _) = ground.look().await.unwrap();
     Installation {
         config,
@@ -170,4 +174,27 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "not within 60 s: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Rows of `received` that no committed transaction of the router has covered yet.
+pub(crate) fn behind(installation: &Installation) -> i64 {
+    let cluster = &installation.config.kafka;
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
+        .set("group.id", format!("{}router", cluster.topic_prefix))
+        .create()
+        .unwrap();
+    let mut lag = 0;
+    for partition in installation.ground.partitions_of("received.accbooks").unwrap() {
+        let (_, end) = consumer.fetch_watermarks(&partition.topic, partition.number, Duration::from_secs(10)).unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic, partition.number);
+        let committed = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
+        let next = match committed.elements()[0].offset() {
+            Offset::Offset(next) => next,
+            _ => 0,
+        };
+        lag += end - next;
+    }
+    lag
 }

@@ -1,0 +1,164 @@
+//! The dedupe state on disk is a cache: whatever happens to it, no event is routed again.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgerhook::event::{Seen, SeenState, Sha256, Timestamp};
+use ledgerhook::kafka::headers::Headers;
+use ledgerhook::kafka::produce::Outgoing;
+use ledgerhook::kafka::transaction::Transactions;
+use ledgerhook::lifecycle::Role;
+use ledgerhook::router;
+use ledgerhook::telemetry::health::State;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use tokio_util::sync::CancellationToken;
+
+use super::{Feeder, invoice, route, settings};
+use crate::common::{Installation, eventually, install};
+
+fn each_file(folder: &Path, act: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { each_file(&path, act) } else { act(&path) }
+    }
+}
+
+fn flip(folder: &Path) {
+    each_file(folder, &mut |file| {
+        let mut bytes = fs::read(file).unwrap();
+        let len = bytes.len();
+        // Log, tables and what leads to them alike.
+        for at in [len / 3, len / 2, len - len.min(1)] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 0x10;
+            }
+        }
+        fs::write(file, bytes).unwrap();
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_foreign_or_damaged_state_is_read_again() {
+    let installation = install("").await;
+    let feeder = Feeder::new(&installation);
+    let folder = installation.data_dir.path().join("router/accbooks");
+    let mut rows = 0;
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("nothing", |_| {}),
+        ("deleted", |folder| fs::remove_dir_all(folder).unwrap()),
+        ("of another source", |folder| {
+            fs::remove_dir_all(folder).unwrap();
+            fs::rename(folder.with_file_name("accelex"), folder).unwrap();
+        }),
+        ("without identity", |folder| fs::remove_file(folder.join("identity")).unwrap()),
+        ("bytes flipped", flip),
+        ("cut short", |folder| {
+            each_file(&folder.join("ids"), &mut |file| {
+                let length = fs::metadata(file).unwrap().len();
+                fs::File::options().write(true).open(file).unwrap().set_len(length / 2).unwrap();
+            });
+        }),
+    ];
+    for (what, harm) in harms {
+        for n in 0..30 {
+            feeder.feed(&invoice(&format!("e{n}"), "inv", "1")).await;
+        }
+        rows += 30;
+        route(&installation, rows).await;
+        assert_eq!(installation.records("invoices").await.len(), 30, "after: {what}");
+        harm(&folder);
+    }
+}
+
+/// Says whether the partition has an open transaction, as a reader that trusts the last stable offset would not see.
+fn is_held_back(installation: &Installation, topic: &str, partition: i32) -> bool {
+    let end = |isolation: &str| {
+        let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
+            .set("group.id", "none")
+            .set("isolation.level", isolation)
+            .create()
+            .unwrap();
+        consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap().1
+    };
+    end("read_committed") < end("read_uncommitted")
+}
+
+/// A marker in a transaction that commits only after the partition was gained: a restore that stopped at the last
+/// stable offset would miss it and route the event again. Partitions beside it are served meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_left_open_is_waited_for_and_holds_up_its_partition_alone() {
+    let installation = install("").await;
+    let feeder = Feeder::new(&installation);
+    for n in 0..30 {
+        feeder.feed(&invoice(&format!("e{n}"), "inv", "1")).await;
+    }
+    let rows = installation.records("received.accbooks").await;
+    let taken = rows.iter().find(|row| row.key.as_deref() == Some(b"e0")).unwrap().partition.number;
+    let beside = rows.iter().filter(|row| row.partition.number != taken).count();
+    let body = r#"{"id":"e0","data":{"invoice_id":"inv","amount":1}}"#;
+    let seen = Seen {
+        state: SeenState::Routed,
+        body_sha256: vec![Sha256::of(body.as_bytes())],
+        first_routed_at: Timestamp::now(),
+        record_topic: None,
+        record_key: None,
+    };
+    let topic = installation.ground.cluster.topic("seen.accbooks");
+    let marker = Outgoing {
+        topic: topic.clone(),
+        partition: Some(taken),
+        key: b"e0".to_vec(),
+        value: installation.encoders.of("seen.accbooks").unwrap().encode(&seen).unwrap(),
+        headers: Headers::default(),
+        timestamp_ms: None,
+    };
+    let cluster = installation.ground.cluster.clone();
+    let foreign = tokio::task::spawn_blocking(move || {
+        let foreign = Transactions::open(&cluster, "foreign", Duration::from_secs(60)).unwrap();
+        foreign.begin().unwrap();
+        foreign.send(&marker).unwrap();
+        foreign
+    })
+    .await
+    .unwrap();
+    let held = || tokio::task::block_in_place(|| is_held_back(&installation, &topic, taken));
+    eventually("the marker is in the log, and not committed", held).await;
+
+    let role = Role { stop: CancellationToken::new(), ..installation.role("router") };
+    let stop = role.stop.clone();
+    let running = tokio::spawn(router::run(settings(&installation), Arc::clone(&installation.ground), role));
+    let outcome = |name: &str| installation.metrics.router_events.with_label_values(&["accbooks", name]).get();
+    eventually("the other partitions are served", || outcome("routed") == beside as u64).await;
+    let state = installation.health.states()["router"].clone();
+    assert!(matches!(&state, State::NotReady(why) if why.contains("of 1 partitions")), "{state:?}");
+    tokio::task::spawn_blocking(move || foreign.commit(&|_| {})).await.unwrap().unwrap();
+    eventually("every row has an outcome", || outcome("routed") + outcome("duplicate") == 30).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!((outcome("routed"), outcome("duplicate")), (29, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_partitions_are_refused() {
+    let installation = install("").await;
+    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
+        .create()
+        .unwrap();
+    for name in ["received.accbooks", "seen.accbooks"] {
+        let topic = installation.ground.cluster.topic(name);
+        let more = rdkafka::admin::NewPartitions::new(&topic, 4);
+        let done = admin.create_partitions([&more], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+        done[0].as_ref().unwrap();
+    }
+    let shown = || installation.ground.partitions_of("received.accbooks").is_ok_and(|partitions| partitions.len() == 4);
+    eventually("the partitions are there", || tokio::task::block_in_place(shown)).await;
+    let role = installation.role("router");
+    let ended = router::run(settings(&installation), Arc::clone(&installation.ground), role).await;
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("had 3 partitions"), "{error}");
+}
