@@ -80,6 +80,7 @@ fn verified(source: &Source, body: Vec<u8>) -> Verified {
     let request = RawRequest {
         id: Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        client_certificate: None,
         headers,
         body: body.into(),
         received_at: Timestamp::from_micros(1_777_000_000_000_000),

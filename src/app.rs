@@ -105,6 +105,11 @@ pub async fn run(config: Config, roles: &[&'static str], stop: CancellationToken
         let settings = receiver::Settings {
             receiver: config.receiver.clone(),
             sources: config.sources.values().cloned().collect(),
+            live: tokio::sync::watch::channel(Arc::new(receiver::Live::new(
+                &config.receiver,
+                config.sources.values(),
+            )?))
+            .1,
             shutdown_budget: budget,
         };
         let (role, ground) = (role("receiver")?, Arc::clone(&ground));

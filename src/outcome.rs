@@ -42,6 +42,10 @@ names! {
         SignatureMissing = "signature_missing",
         /// 401: no configured secret made this signature.
         SignatureInvalid = "signature_invalid",
+        /// 403: the sender's address is not one of the source's.
+        AddressNotAllowed = "address_not_allowed",
+        /// 403: no client certificate, or not one of the source's.
+        ClientCertificateRequired = "client_certificate_required",
         /// 404: no source has this path.
         NotFound = "not_found",
         /// 405: not POST.
@@ -71,6 +75,7 @@ impl Answer {
             Self::Accepted | Self::Test | Self::Quarantined => 200,
             Self::BodyIncomplete => 400,
             Self::SignatureMissing | Self::SignatureInvalid => 401,
+            Self::AddressNotAllowed | Self::ClientCertificateRequired => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,

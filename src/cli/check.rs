@@ -24,6 +24,10 @@ pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<
     if config.targets.is_empty() {
         warnings.push("no targets are configured: records stay in their topics".to_owned());
     }
+    let tls = config.receiver.tls.as_ref();
+    if let Some(why) = tls.and_then(|tls| tls.identity.outdated(jiff::Timestamp::now())) {
+        warnings.push(format!("receiver.tls.certificate: {why}"));
+    }
     let families = config.sources.values().map(|source| (source.name.as_str(), source.routes.as_str()));
     if let Err(fault) = Mapper::new(families, &config.routes) {
         return Err(Failure::Usage(format!("routes: {fault}")));

@@ -47,7 +47,7 @@ enum Command {
     #[command(subcommand)]
     Schemas(schemas::Command),
     /// Send events as a provider would: signed, with its timeouts and repeats
-    Send(send::Args),
+    Send(Box<send::Args>),
     /// Find out where an event is
     #[command(subcommand)]
     Events(events::Command),
@@ -141,7 +141,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Check(args) => check::execute(&config, &args, cli.json).await,
             Command::Topics(command) => topics::execute(&config, &command).await,
             Command::Schemas(command) => schemas::execute(&config, &command).await,
-            Command::Send(args) => send::execute(&config, args, cli.json).await,
+            Command::Send(args) => send::execute(&config, *args, cli.json).await,
             Command::Events(command) => events::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,
             Command::Config(_) | Command::Completions { .. } => Ok(Verdict::Done),

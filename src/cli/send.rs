@@ -1,10 +1,10 @@
 //! `ledgerhook send`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Failure, Verdict, print};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::simulate::{self, SendPlan};
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,15 @@ pub(super) struct Args {
     /// Requests under way at once
     #[arg(long, default_value_t = 8)]
     concurrency: usize,
+    /// Authorities (PEM) that prove the receiver's certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate (PEM) to show to the receiver
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Send this file's bytes as the body
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
@@ -53,21 +62,27 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn read(option: &str, file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    let failed = |error| Failure::Usage(format!("{option}: cannot read {}: {error}", file.display()));
+    std::fs::read(file).map(Some).map_err(failed)
+}
+
 pub(super) async fn execute(config: &Config, args: Args, json: bool) -> Result<Verdict, Failure> {
     let source = config.sources.get(&args.source).cloned().ok_or_else(|| {
         let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
         let there = if known.is_empty() { " none".to_owned() } else { format!(": {}", known.join(", ")) };
         Failure::Usage(format!("no source {} is configured; there are{there}", args.source))
     })?;
-    let body = match &args.body {
-        None => None,
-        Some(file) => Some(
-            std::fs::read(file).map_err(|e| Failure::Usage(format!("--body: cannot read {}: {e}", file.display())))?,
-        ),
-    };
-    let url = args.url.unwrap_or_else(|| format!("http://{}{}", config.receiver.listen, source.path));
+    let body = read("--body", args.body.as_deref())?;
+    let scheme = if config.receiver.tls.is_some() { "https" } else { "http" };
+    let url = args.url.unwrap_or_else(|| format!("{scheme}://{}{}", config.receiver.listen, source.path));
     let usage = |error: simulate::SendError| Failure::Usage(error.to_string());
     let mut plan = SendPlan::new(source, &args.event_type, url, body).map_err(usage)?;
+    plan.ca = read("--ca", args.ca.as_deref())?;
+    let certificate = read("--client-cert", args.client_cert.as_deref())?;
+    let key = read("--client-key", args.client_key.as_deref())?;
+    plan.identity = certificate.zip(key).map(|(certificate, key)| Secret::new([certificate, key].concat()));
     plan.count = args.count;
     plan.rate = args.rate;
     plan.duplicates = args.duplicates;

@@ -13,6 +13,7 @@
 //! | `reader`, `values` | takes tables apart, records faults, reports what nobody asked for |
 //! | `fault` | a fault, where it is, and how it is shown |
 //! | `units`, `checks`, `secret` | forms of text: durations and sizes, URLs and pointers, references to secrets |
+//! | `ranges`, `tls` | ranges of IP addresses, certificates and keys |
 //! | `presets` | the embedded descriptions of sources and targets |
 //! | the others | one or a few sections each |
 
@@ -21,6 +22,7 @@ mod fault;
 mod kafka;
 mod presets;
 mod process;
+mod ranges;
 mod reader;
 mod route;
 mod scheme;
@@ -30,6 +32,7 @@ mod stages;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 mod units;
 mod values;
@@ -41,15 +44,18 @@ use std::sync::Arc;
 pub use fault::{Fault, Faults};
 pub use kafka::{Kafka, RegistryAuth, SchemaRegistry};
 pub use process::{Admin, Log, LogFormat, Sandbox, Shutdown};
+pub use ranges::IpRanges;
 pub use route::Route;
 pub use scheme::{Algorithm, Encoding, Scheme};
 pub use secret::Secret;
 pub use source::{Source, SourceSecret, TestWhen};
 pub use stages::{Delivery, Receiver, Router};
 pub use target::{OnGiveUp, Retry, Start, Target, TargetPreset};
+pub use tls::{ClientAuth, ClientCa, Identity, Tls};
 
 use fault::{Complaint, Place};
 use reader::{Context, Reader};
+use source::Listener;
 use tree::Table;
 
 /// The record topics' short names, without [`Kafka::topic_prefix`].
@@ -173,10 +179,15 @@ impl Config {
             let place = tree::place_of(&table, section, "listen").cloned();
             (place, format!("{section}.listen"))
         });
+        let tls = tree::table_of(&table, "receiver").and_then(|receiver| tree::table_of(receiver, "tls"));
+        let (says_tls, says_client_ca) = (tls.is_some(), tls.is_some_and(|tls| tls.contains_key("client_ca")));
         let mut r = Reader::root(cx, Place::start_of(origin), table);
+        let receiver = Receiver::read(r.section("receiver"));
         let routes = Route::read_all(&mut r);
         let routed = routes.iter().map(|(_, _, route)| route.source.as_str()).collect();
-        let (sources, complete) = Source::read_all(&mut r, &routed);
+        let client_ca = receiver.tls.as_ref().and_then(|tls| tls.client_ca.clone());
+        let listener = Listener { says_tls, says_client_ca, client_ca };
+        let (sources, complete) = Source::read_all(&mut r, &routed, &listener);
         // A source that could not be read may be the one that a route is for.
         if complete {
             route::check_owners(cx, &routes, &sources);
@@ -185,7 +196,7 @@ impl Config {
             data_dir: PathBuf::from(r.text("data_dir", checks::some)),
             kafka: Kafka::read(r.section("kafka")),
             schema_registry: SchemaRegistry::read(r.section("schema_registry")),
-            receiver: Receiver::read(r.section("receiver")),
+            receiver,
             router: Router::read(r.section("router")),
             delivery: Delivery::read(r.section("delivery")),
             targets: Target::read_all(&mut r),

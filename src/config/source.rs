@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::checks;
 use super::fault::{Complaint, Place, did_you_mean};
 use super::presets::SOURCES;
+use super::ranges::{self, IpRanges};
 use super::reader::Reader;
 use super::scheme::Scheme;
 use super::secret::Secret;
+use super::tls::{ClientAuth, ClientCa};
 use super::units;
 
 /// A quarter of the 4 MiB that topics and producers allow: the body must fit again as record, quarantine and
@@ -51,6 +53,10 @@ pub struct Source {
     pub test_when: Option<TestWhen>,
     /// Whose routes apply: the `source` of [`Route`](super::Route).
     pub routes: String,
+    /// Where requests may come from; none: from anywhere.
+    pub addresses: Option<IpRanges>,
+    /// What is asked of the client's certificate; none: it needs none.
+    pub client: Option<ClientAuth>,
 }
 
 /// A key that signs requests.
@@ -75,6 +81,16 @@ pub struct TestWhen {
     pub equals: String,
 }
 
+/// What `[receiver.tls]` means to every source.
+pub(super) struct Listener {
+    /// It is there, perhaps with faults.
+    pub(super) says_tls: bool,
+    /// It has a `client_ca`, perhaps with faults.
+    pub(super) says_client_ca: bool,
+    /// The authority of sources that name none themselves.
+    pub(super) client_ca: Option<ClientCa>,
+}
+
 impl Source {
     /// How long a request waits for Kafka before the event takes another way.
     pub fn ack_budget(&self) -> Duration {
@@ -82,7 +98,11 @@ impl Source {
     }
 
     /// Reads all of `[sources]`, and says whether none had to be left out. `routed` are the names that routes exist for.
-    pub(super) fn read_all(root: &mut Reader<'_>, routed: &BTreeSet<&str>) -> (BTreeMap<String, Self>, bool) {
+    pub(super) fn read_all(
+        root: &mut Reader<'_>,
+        routed: &BTreeSet<&str>,
+        listener: &Listener,
+    ) -> (BTreeMap<String, Self>, bool) {
         let mut sources = BTreeMap::new();
         let mut complete = true;
         let mut paths: BTreeMap<String, String> = BTreeMap::new();
@@ -95,14 +115,19 @@ impl Source {
                 complete = false;
                 continue;
             };
-            let source = Self::read(root.entry("sources", &name, place, table), &name, routed, &mut paths);
+            let source = Self::read(root.entry("sources", &name, place, table), &name, routed, listener, &mut paths);
             sources.insert(name, source);
         }
         (sources, complete)
     }
 
-    fn read(mut r: Reader<'_>, name: &str, routed: &BTreeSet<&str>, paths: &mut BTreeMap<String, String>) -> Self {
-        r.only_false("allow_ips");
+    fn read(
+        mut r: Reader<'_>,
+        name: &str,
+        routed: &BTreeSet<&str>,
+        listener: &Listener,
+        paths: &mut BTreeMap<String, String>,
+    ) -> Self {
         let preset = r.text("preset", checks::some);
         let by_default = if routed.contains(preset.as_str()) { &preset } else { name };
         let said_routes = r.optional_text("routes", checks::some);
@@ -127,6 +152,8 @@ impl Source {
             time: r.texts("time", checks::inner_pointer),
             test_types: r.texts("test_types", test_type),
             test_when: r.optional_section("test_when").map(TestWhen::read),
+            addresses: addresses(&mut r),
+            client: client(&mut r, listener),
         };
         for (key, pointers) in [("id", &source.id), ("type", &source.event_type)] {
             if r.clean(key) && pointers.is_empty() {
@@ -191,6 +218,33 @@ fn secrets(r: &mut Reader<'_>) -> Vec<SourceSecret> {
         r.fault("secrets", Complaint::new("are all `verify_only`: no request could be accepted"));
     }
     secrets
+}
+
+/// The ranges, where they are to be checked.
+fn addresses(r: &mut Reader<'_>) -> Option<IpRanges> {
+    let checked = r.flag("allow_ips");
+    let ranges = IpRanges::new(r.items("ip_ranges", ranges::range));
+    if checked && ranges.is_empty() && r.clean("ip_ranges") {
+        r.fault("allow_ips", Complaint::new("is on, and `ip_ranges` is empty: no request could be accepted"));
+    }
+    checked.then_some(ranges)
+}
+
+/// What is asked of the client's certificate, by the source's own authority or the receiver's.
+fn client(r: &mut Reader<'_>, listener: &Listener) -> Option<ClientAuth> {
+    let says_ca = r.has("client_ca");
+    let own = ClientCa::read(r);
+    let names = r.texts("client_names", checks::some);
+    if says_ca && !listener.says_tls {
+        let complaint = Complaint::new("needs TLS: without it no client shows a certificate");
+        r.fault("client_ca", complaint.hint("add [receiver.tls]"));
+    }
+    if !names.is_empty() && !says_ca && !listener.says_client_ca {
+        let complaint = Complaint::new("has no authority that would prove a name");
+        r.fault("client_names", complaint.hint("add `client_ca` here or in [receiver.tls]"));
+    }
+    let ca = own.or_else(|| listener.client_ca.clone());
+    Some(ClientAuth { ca: ca?, names })
 }
 
 /// The waits as listed; `retry_until` repeats the last one for as long as the sum stays within it.

@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::ranges::{self, IpRanges};
 use super::reader::Reader;
+use super::tls::Tls;
 
 /// `[receiver]`: the HTTP side towards the providers.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     /// Address for webhooks, `/healthz` and `/readyz`. Port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Longest time from an open connection, or the last answer on it, to the end of a request's headers.
+    /// Longest time from an open connection, or the last answer on it, to the end of a request's headers; TLS
+    /// handshake included.
     pub header_timeout: Duration,
     /// Longest time from the end of the headers to the end of the body.
     pub body_timeout: Duration,
@@ -24,6 +27,10 @@ pub struct Receiver {
     pub max_connections: usize,
     /// How long the Kafka producer waits for more events to fill a batch. Part of every acknowledgement's time.
     pub linger: Duration,
+    /// Peers that say whom they forward for.
+    pub trusted_proxies: IpRanges,
+    /// TLS; without it plain HTTP is spoken.
+    pub tls: Option<Tls>,
 }
 
 /// `[router]`: deduplication and mapping.
@@ -66,8 +73,9 @@ impl Receiver {
             max_connections: r.number("max_connections", 1..=65_536),
             // A whole second of the shortest deadline (5 s) is already a lot to spend on waiting.
             linger: r.duration("linger", Duration::ZERO..=SECOND),
+            trusted_proxies: IpRanges::new(r.items("trusted_proxies", ranges::range)),
+            tls: r.optional_section("tls").and_then(Tls::read),
         };
-        r.only_empty("trusted_proxies");
         r.finish();
         receiver
     }

@@ -2,6 +2,7 @@
 
 mod documents;
 mod faults;
+mod tls;
 
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ fn built_in_sources_follow_their_guides() {
     assert_eq!((accelex.max_body, accelex.routes.as_str()), (1 << 20, "accelex"));
     assert_eq!(accelex.test_types, ["test", "ping", "*.test"]);
     assert_eq!(accelex.secrets[0].value.expose(), CANARY.as_bytes());
+    assert!(accelex.addresses.is_none() && accelex.client.is_none());
 
     let accbooks = &config.sources["accbooks"];
     assert_eq!((&*accbooks.id[0], &*accbooks.event_type[0]), ("/id", "/type"));
@@ -75,6 +77,18 @@ fn built_in_sources_follow_their_guides() {
     assert_eq!((accbooks.scheme.prefix.as_deref(), accbooks.scheme.prefix_required), (Some("sha256="), true));
     assert_eq!(accbooks.retry_schedule, [1, 2, 4, 8, 16].map(Duration::from_secs));
     assert_eq!(accbooks.deadline, Duration::from_secs(10));
+}
+
+#[test]
+fn published_addresses_are_checked_when_asked_for() {
+    let text = "[sources.accelex]\nallow_ips = true\nsecrets = [{ id = \"a\", value = \"env:A\" }]";
+    let addresses = good(text).sources["accelex"].addresses.clone().unwrap();
+    let holds = |address: &str| addresses.contains(address.parse().unwrap());
+    assert!(holds("52.44.120.9") && holds("3.216.98.255") && holds("::ffff:3.216.98.1"));
+    assert!(!holds("52.44.121.9") && !holds("127.0.0.1"));
+    let own = text.replace("true", "true\nip_ranges = [\"2001:db8::/32\"]");
+    let addresses = good(&own).sources["accelex"].addresses.clone().unwrap();
+    assert!(addresses.contains("2001:db8::1".parse().unwrap()) && !addresses.contains("52.44.120.9".parse().unwrap()));
 }
 
 #[test]

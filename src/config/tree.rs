@@ -88,8 +88,13 @@ pub(super) fn overlay(base: &mut Table, over: Table) {
 
 /// The place of a key in a section, where both are there.
 pub(super) fn place_of<'t>(root: &'t Table, section: &str, key: &str) -> Option<&'t Place> {
-    match &root.get(section)?.value {
-        Value::Table(table) => table.get(key).map(|node| &node.place),
+    table_of(root, section)?.get(key).map(|node| &node.place)
+}
+
+/// The table under a key, where one is there.
+pub(super) fn table_of<'t>(root: &'t Table, key: &str) -> Option<&'t Table> {
+    match &root.get(key)?.value {
+        Value::Table(table) => Some(table),
         _ => None,
     }
 }

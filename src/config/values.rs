@@ -139,22 +139,6 @@ impl Reader<'_> {
         let env = self.cx.env;
         self.take(key, "", |node| secret::resolve(&text(node)?, env))
     }
-
-    /// A switch of which only `false` exists here.
-    pub(super) fn only_false(&mut self, key: &'static str) {
-        self.take(key, "", |node| match node.value {
-            Value::Flag(false) => Ok(()),
-            _ => Err(Complaint::new("is not available in this version").hint("only `false` is accepted")),
-        });
-    }
-
-    /// A list of which only the empty one exists here.
-    pub(super) fn only_empty(&mut self, key: &'static str) {
-        self.take(key, "", |node| match node.value {
-            Value::List(items) if items.is_empty() => Ok(()),
-            _ => Err(Complaint::new("is not available in this version").hint("only `[]` is accepted")),
-        });
-    }
 }
 
 /// Text as it stands.

@@ -64,6 +64,6 @@ pub async fn run(
     let address = listener.local_addr().map_err(listen)?;
     bound(address);
     let service = TowerToHyperService::new(routes::routes(health, metrics, admin.token));
-    server::serve(listener, LIMITS, &stop, DRAIN, service).await;
+    server::serve(listener, LIMITS, server::plain, &stop, DRAIN, service).await;
     Ok(())
 }

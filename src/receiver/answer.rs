@@ -67,6 +67,8 @@ const fn explain(answer: Answer) -> Option<&'static str> {
         Answer::Accepted | Answer::Test | Answer::Quarantined => return None,
         Answer::SignatureMissing => "the request carries no signature header",
         Answer::SignatureInvalid => "the signature is not one of this source's keys over the body as received",
+        Answer::AddressNotAllowed => "this source does not send from this address",
+        Answer::ClientCertificateRequired => "this source needs a client certificate of its own",
         Answer::NotFound => "no source has this path",
         Answer::MethodNotAllowed => "this path does not take this method",
         Answer::RequestTimeout => "the body did not come in time",

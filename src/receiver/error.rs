@@ -16,6 +16,9 @@ pub enum Error {
         /// The system's error.
         cause: std::io::Error,
     },
+    /// The certificates cannot be used.
+    #[error("the receiver cannot speak TLS with these certificates (`receiver.tls`, `client_ca`): {0}")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The Kafka client's settings are unusable.
     #[error("the receiver's Kafka producer cannot be made (`kafka.properties`): {0}")]
     Producer(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -42,7 +42,7 @@ pub fn envelope(source: &Source, request: &Verified, read: &Extract, receiver_id
             algorithm: source.scheme.algorithm.as_str().to_owned(),
             key_id: request.key_id().to_owned(),
             remote_address: raw.peer.to_canonical().to_string(),
-            client_certificate_sha256: None,
+            client_certificate_sha256: raw.client_certificate.map(|sha256| sha256.to_string()),
             request_id,
             receiver_id: receiver_id.to_owned(),
             headers: headers(&raw.headers),
@@ -88,6 +88,8 @@ mod tests {
         assert_eq!(envelope.evidence.key_id, "live");
         assert_eq!(envelope.evidence.algorithm, "hmac-sha256");
         assert_eq!(envelope.evidence.remote_address, "192.0.2.7");
+        let certificate = envelope.evidence.client_certificate_sha256;
+        assert_eq!(certificate, Some(Sha256::of(b"certificate").to_string()));
         assert_eq!(envelope.evidence.signature_value, request.signature());
         assert_eq!(envelope.evidence.receiver_id, "receiver-1");
     }

@@ -1,9 +1,11 @@
 //! The receiver: HTTP -> `received.<source>`.
 //!
-//! - **Reads** webhooks posted to the sources' paths; HTTP/1.1 and HTTP/2 without TLS.
+//! - **Reads** webhooks posted to the sources' paths: HTTP/1.1 and HTTP/2, by TLS with or without a client's certificate,
+//!   or plain behind a proxy.
 //! - **Writes** one [`Envelope`](crate::event::Envelope) per verified request to `received.<source>`, key `event_id`.
 //! - **Promises** that a 2xx goes out only once the event is durable, and an answer always before the provider's own
-//!   deadline; that nothing is parsed or written before a signature is proved.
+//!   deadline; that nothing is parsed or written before a signature is proved; that a reload of the configuration drops
+//!   no request.
 //! - **On failure** answers 503 with `Retry-After`: the provider sends the event again, and the router takes it once.
 //!   An acknowledgement that did not come is a failure too, though the event may be in the log.
 //! - **A crash** loses what was not answered; the provider repeats that.
@@ -13,6 +15,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `routes` | every path, and the order of checks that a request goes through |
+//! | `live` | what requests are judged by, replaced as a whole by a reload |
+//! | `forwarded` | for whom a trusted proxy forwards (pure) |
 //! | `body` | a body read within bounds of size and time |
 //! | `request` | `RawRequest` -> [`Verified`]: who sent it |
 //! | `extract` | id, type, time and test marks, out of a verified body (pure) |
@@ -31,6 +35,8 @@ mod breaker;
 mod error;
 pub mod evidence;
 pub mod extract;
+pub mod forwarded;
+mod live;
 mod members;
 mod publish;
 mod request;
@@ -40,5 +46,6 @@ mod sparing;
 mod trace;
 
 pub use error::Error;
+pub use live::Live;
 pub use request::{RawRequest, Verified};
 pub use run::{Settings, run};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::config::Source;
-use crate::event::Timestamp;
+use crate::event::{Sha256, Timestamp};
 use crate::outcome::Answer;
 use crate::signature;
 
@@ -15,8 +15,10 @@ use crate::signature;
 pub struct RawRequest {
     /// Our id of it (UUIDv7).
     pub id: Uuid,
-    /// The connection's other end.
+    /// The sender's address: the connection's other end, or for whom a trusted proxy forwards.
     pub peer: IpAddr,
+    /// SHA-256 of the client's certificate, where the source asks for one.
+    pub client_certificate: Option<Sha256>,
     /// Headers.
     pub headers: HeaderMap,
     /// The body as it came.
@@ -114,6 +116,7 @@ pub(super) mod tests {
         RawRequest {
             id: Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001),
             peer: "192.0.2.7".parse().unwrap(),
+            client_certificate: Some(Sha256::of(b"certificate")),
             headers: map,
             body: Bytes::copy_from_slice(body),
             received_at: Timestamp::from_micros(1_777_000_000_000_000),

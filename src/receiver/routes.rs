@@ -1,6 +1,7 @@
 //! Every path of the receiver, and the checks a request goes through: cheap ones first, nothing parsed before the
 //! signature is proved.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
 use axum::routing::any;
-use tokio::sync::Semaphore;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::live::{Live, Served};
 use super::publish::{NotDurable, Publisher, answer_within};
 use super::request::RawRequest;
 use super::sparing::Sparing;
@@ -24,7 +27,6 @@ use crate::config::Source;
 use crate::event::Timestamp;
 use crate::lifecycle::Role;
 use crate::outcome::Answer;
-use crate::server::Peer;
 use crate::telemetry::health::State;
 
 /// What all requests share.
@@ -37,35 +39,26 @@ pub(super) struct Receiver {
     pub(super) places: Semaphore,
     pub(super) body_timeout: Duration,
     pub(super) strangers: Sparing,
+    pub(super) live: watch::Receiver<Arc<Live>>,
 }
 
 /// Every path: health, each source's, and 404 for all others.
-pub(super) fn routes(receiver: &Arc<Receiver>, sources: Vec<Source>) -> Router {
-    let health = Arc::clone(receiver);
-    let mut router =
-        Router::new().route("/healthz", any(|method: Method| async move { look(&method, answer::alive) })).route(
+pub(super) fn routes(receiver: &Arc<Receiver>) -> Router {
+    let (health, receiver) = (Arc::clone(receiver), Arc::clone(receiver));
+    Router::new()
+        .route("/healthz", any(|method: Method| async move { look(&method, answer::alive) }))
+        .route(
             "/readyz",
             any(move |method: Method| {
                 let state = health.state();
                 async move { look(&method, || answer::readiness(&state)) }
             }),
-        );
-    for source in sources {
-        let path = source.path.clone();
-        let (receiver, source) = (Arc::clone(receiver), Arc::new(source));
-        router = router.route(
-            &path,
-            any(move |request: Request| {
-                let (receiver, source) = (Arc::clone(&receiver), Arc::clone(&source));
-                async move { receiver.answer(&source, request).await }
-            }),
-        );
-    }
-    let receiver = Arc::clone(receiver);
-    router.fallback(move || async move {
-        receiver.count("", Answer::NotFound);
-        answer::webhook(Answer::NotFound, None, Uuid::now_v7())
-    })
+        )
+        // The sources' paths are those in force now, which the router could not follow.
+        .fallback(move |request: Request| {
+            let receiver = Arc::clone(&receiver);
+            async move { receiver.answer(request).await }
+        })
 }
 
 fn look(method: &Method, at: impl FnOnce() -> Response) -> Response {
@@ -81,13 +74,19 @@ impl Receiver {
         self.role.health.state()
     }
 
-    async fn answer(&self, source: &Source, request: Request) -> Response {
+    async fn answer(&self, request: Request) -> Response {
         let arrived = Instant::now();
         let id = Uuid::now_v7();
+        let live = Arc::clone(&self.live.borrow());
         let (head, mut body) = request.into_parts();
+        let Some(served) = live.source(head.uri.path()) else {
+            self.count("", Answer::NotFound);
+            return answer::webhook(Answer::NotFound, None, id);
+        };
+        let (source, from) = (&served.source, live.sender(&head));
         // A sender that waits for `100 Continue` has sent nothing yet, and reading on would ask for it.
         let waits = head.headers.contains_key(header::EXPECT);
-        match self.take(source, head, &mut body, id, arrived).await {
+        match self.take(&served, from, head, &mut body, id, arrived).await {
             Ok((answer, event_id)) => {
                 self.count(&source.name, answer);
                 answer::webhook(answer, Some(&event_id), id)
@@ -108,21 +107,27 @@ impl Receiver {
     /// From a request to a durable event: which answer, and the event's id.
     async fn take(
         &self,
-        source: &Source,
+        served: &Served,
+        from: IpAddr,
         head: Parts,
         body: &mut Body,
         id: Uuid,
         arrived: Instant,
     ) -> Result<(Answer, String), Answer> {
+        let source = &served.source;
         if head.method != Method::POST {
             return Err(Answer::MethodNotAllowed);
         }
         if self.stopping.is_cancelled() {
             return Err(Answer::ShuttingDown);
         }
+        let client_certificate = served.admit(from, &head)?;
+        // Before a byte of the body is read: however many senders are slow, so many bodies are in memory.
         let _place = self.places.try_acquire().map_err(|_| Answer::Overloaded)?;
         let answer_by = arrived + answer_within(source);
-        let raw = self.read(source, head, body, id, answer_by).await?;
+        let whole = self.read(source, &head, body, answer_by).await?;
+        let (headers, received_at) = (head.headers, Timestamp::now());
+        let raw = RawRequest { id, peer: from, client_certificate, headers, body: whole, received_at };
         let whole_at = Instant::now();
         let verified = raw.verify(source)?;
         self.role.metrics.signature_matches.with_label_values(&[&source.name, verified.key_id()]).inc();
@@ -150,15 +155,8 @@ impl Receiver {
         Ok((answer, envelope.event_id))
     }
 
-    /// The request with its whole body.
-    async fn read(
-        &self,
-        source: &Source,
-        head: Parts,
-        body: &mut Body,
-        id: Uuid,
-        answer_by: Instant,
-    ) -> Result<RawRequest, Answer> {
+    /// The whole body.
+    async fn read(&self, source: &Source, head: &Parts, body: &mut Body, answer_by: Instant) -> Result<Bytes, Answer> {
         if is_encoded(&head.headers) {
             return Err(Answer::EncodingUnsupported);
         }
@@ -166,10 +164,7 @@ impl Receiver {
             return Err(Answer::BodyTooLarge);
         }
         let by = answer_by.min(Instant::now() + self.body_timeout);
-        let whole = body::read(body, source.max_body, by).await?;
-        // Absent only where a test calls the routes without a connection.
-        let peer = head.extensions.get::<Peer>().map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip());
-        Ok(RawRequest { id, peer, headers: head.headers, body: whole, received_at: Timestamp::now() })
+        body::read(body, source.max_body, by).await
     }
 
     fn count(&self, source: &str, answer: Answer) {

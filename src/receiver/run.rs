@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::live::Live;
 use super::publish::Publisher;
 use super::routes::{Receiver, routes};
 use super::sparing::Sparing;
@@ -30,12 +31,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LEAST_FLUSH: Duration = Duration::from_millis(100);
 
 /// A receiver's cut of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// `[receiver]`.
     pub receiver: config::Receiver,
     /// Every source.
     pub sources: Vec<Source>,
+    /// What requests to these sources are judged by; a new value counts from the next request on.
+    pub live: watch::Receiver<Arc<Live>>,
     /// Longest time from the call to stop until it ends.
     pub shutdown_budget: Duration,
 }
@@ -50,7 +53,7 @@ pub async fn run(
     role: Role,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
-    let Settings { receiver: section, sources, shutdown_budget } = settings;
+    let Settings { receiver: section, sources, live, shutdown_budget } = settings;
     let listen = |cause| Error::Listen { address: section.listen, cause };
     let listener = TcpListener::bind(section.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
@@ -66,9 +69,10 @@ pub async fn run(
         places: Semaphore::new(section.max_in_flight),
         body_timeout: section.body_timeout,
         strangers: Sparing::new(Instant::now()),
+        live: live.clone(),
         role: role.clone(),
     });
-    let service = TowerToHyperService::new(routes(&receiver, sources));
+    let service = TowerToHyperService::new(routes(&receiver));
 
     // A task of its own: looking blocks its thread for as long as a broker does not answer.
     let mut watch = JoinSet::new();
@@ -80,7 +84,7 @@ pub async fn run(
         max_connections: section.max_connections,
     };
     let mut serving = std::pin::pin!(async {
-        server::serve(listener, limits, &stopping, shutdown_budget, service).await;
+        server::serve(listener, limits, || live.borrow().tls(), &stopping, shutdown_budget, service).await;
     });
     let mut outcome = Ok(());
     let mut stopped_at = None;

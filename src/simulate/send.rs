@@ -59,8 +59,12 @@ pub struct SendPlan {
     /// A repeat that would be due longer than this after an event's first attempt is not waited for; the event is
     /// then reported as abandoned.
     pub max_wait: Duration,
-    /// HTTP/2 without negotiation, in place of HTTP/1.1.
+    /// HTTP/2 in place of HTTP/1.1; over plain HTTP without negotiation.
     pub http2: bool,
+    /// Authorities in PEM that the receiver's certificate is proved by, in place of the system's.
+    pub ca: Option<Vec<u8>>,
+    /// The provider's own certificate, its intermediates and its key, in PEM.
+    pub identity: Option<Secret>,
     /// Ends the run early: what is under way is finished, nothing else is begun.
     pub stop: CancellationToken,
 }
@@ -132,6 +136,8 @@ impl SendPlan {
             seed: jiff::Timestamp::now().as_microsecond().unsigned_abs(),
             max_wait: Duration::from_secs(60),
             http2: false,
+            ca: None,
+            identity: None,
             stop: CancellationToken::new(),
         })
     }

@@ -13,3 +13,4 @@ mod limits;
 mod receiver;
 mod router;
 mod simulate;
+mod tls;

@@ -47,9 +47,11 @@ async fn start_on(here: &Installation, ground: Arc<Ground>) -> Running {
 }
 
 fn settings(here: &Installation) -> Settings {
+    let live = receiver::Live::new(&here.config.receiver, here.config.sources.values()).unwrap();
     Settings {
         receiver: here.config.receiver.clone(),
         sources: here.config.sources.values().cloned().collect(),
+        live: tokio::sync::watch::channel(Arc::new(live)).1,
         shutdown_budget: Duration::from_secs(20),
     }
 }

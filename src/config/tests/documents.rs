@@ -83,6 +83,12 @@ fn documented_sections(documented: &BTreeSet<String>) -> BTreeSet<String> {
 fn documented_options_are_read_without_a_fault() {
     // The registry's token is the other way to log in, and may not stand beside user and password.
     let text = documented_text().replace("token = \"env:REGISTRY_TOKEN\"\n", "");
+    let dir = super::tls::files(2020..4096);
+    let of = |name: &str| dir.path().join(name).display().to_string();
+    let text = text.replace("/etc/ledgerhook/tls.key", &of("key.pem"));
+    let text = ["tls.pem", "clients.pem", "orders-clients.pem"]
+        .into_iter()
+        .fold(text, |text, name| text.replace(&format!("/etc/ledgerhook/{name}"), &of("cert.pem")));
     good(&text);
 }
 

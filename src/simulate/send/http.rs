@@ -77,6 +77,23 @@ impl HttpPost {
             .connect_timeout(plan.source.deadline)
             .pool_max_idle_per_host(plan.concurrency)
             .no_proxy();
+        let builder = match &plan.ca {
+            None => builder,
+            Some(pem) => {
+                let ca = reqwest::Certificate::from_pem_bundle(pem)
+                    .map_err(|error| wrong("ca", format!("cannot be read: {error}")))?;
+                builder.tls_certs_only(ca)
+            }
+        };
+        let builder = match &plan.identity {
+            None => builder,
+            Some(pem) => {
+                // The error could quote what it read.
+                let identity = reqwest::Identity::from_pem(pem.expose())
+                    .map_err(|_| wrong("client-cert", "and its key cannot be read: PEM is expected".to_owned()))?;
+                builder.identity(identity)
+            }
+        };
         let builder = if plan.http2 { builder.http2_prior_knowledge() } else { builder.http1_only() };
         let client = builder.build().map_err(|error| SendError::Client(error.to_string()))?;
         Ok(Self { client, url, header })

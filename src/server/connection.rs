@@ -1,0 +1,144 @@
+//! One connection: its handshake, its requests, the silence between them, and its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Activity, InFlight};
+use super::client::ClientCertificate;
+use super::tls::Settings;
+use super::{Answers, Limits, Peer};
+
+/// How long a connection that is closed for idleness may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Requests at one time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+/// hyper takes no smaller buffer for a request's head.
+const MIN_HEAD_BYTES: usize = 8192;
+/// An HTTP/2 peer that is gone without a word is noticed after twice this long.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves one connection to its end.
+pub(super) async fn run<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Settings>,
+    limits: Limits,
+    stop: &CancellationToken,
+    budget: Duration,
+    service: S,
+) where
+    S: Answers + Service<Request<Incoming>, Response = Response<B>>,
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    // Answers are small and awaited: never held back to fill a packet. Without it they are only slower.
+    drop(stream.set_nodelay(true));
+    let activity = Arc::new(Activity::new());
+    let Some(tls) = tls else {
+        let tracked = Tracked { service, peer, certificate: None, activity };
+        return converse(stream, tracked, limits, stop, budget).await;
+    };
+    // A handshake at the time of the stop goes on: its client gets to read that nothing is taken any more.
+    match timeout_at(activity.look_again(&limits), tls.accept(stream)).await {
+        Ok(Ok((stream, certificate))) => {
+            let tracked = Tracked { service, peer, certificate: certificate.map(Arc::new), activity };
+            converse(stream, tracked, limits, stop, budget).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
+        Err(_) => tracing::debug!(%peer, "no TLS connection in time"),
+    }
+}
+
+async fn converse<S, B>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    tracked: Tracked<S>,
+    limits: Limits,
+    stop: &CancellationToken,
+    budget: Duration,
+) where
+    S: Answers + Service<Request<Incoming>, Response = Response<B>>,
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // A sender that says it sends no more still reads; and work begun for one that is gone is finished.
+        .half_close(true)
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.max_header_bytes.max(MIN_HEAD_BYTES));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    let (peer, activity) = (tracked.peer, Arc::clone(&tracked.activity));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), tracked));
+    let mut cut: Option<Instant> = None;
+    loop {
+        let wake = cut.unwrap_or_else(|| activity.look_again(&limits));
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "connection broken");
+                }
+                return;
+            }
+            () = stop.cancelled(), if cut.is_none() => {
+                connection.as_mut().graceful_shutdown();
+                cut = Some(Instant::now() + budget);
+            }
+            () = sleep_until(wake) => {
+                if cut.is_some() {
+                    return;
+                }
+                if activity.is_idle(&limits) {
+                    connection.as_mut().graceful_shutdown();
+                    cut = Some(Instant::now() + LAST_WORDS);
+                }
+            }
+        }
+    }
+}
+
+/// The service, told who asks and heard when it answers.
+struct Tracked<S> {
+    service: S,
+    peer: SocketAddr,
+    certificate: Option<Arc<ClientCertificate>>,
+    activity: Arc<Activity>,
+}
+
+impl<S: Answers> Service<Request<Incoming>> for Tracked<S> {
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let in_flight = InFlight::new(&self.activity);
+        request.extensions_mut().insert(Peer(self.peer));
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(Arc::clone(certificate));
+        }
+        let service = self.service.clone();
+        Box::pin(async move {
+            let answer = service.call(request).await;
+            drop(in_flight);
+            answer
+        })
+    }
+}
