@@ -1,17 +1,21 @@
 //! The composition root: a configuration becomes roles. The only file that names every stage.
 
+mod reload;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::instance::{Instance, InstanceError};
 use crate::kafka::layout::{Ground, LayoutError};
 use crate::lifecycle::Role;
 use crate::telemetry::{Health, Metrics};
 use crate::{console, delivery, receiver, router, topics};
+use reload::Reload;
 
 /// Roles of the program, in path order.
 pub const ROLES: [&str; 4] = ["receiver", "router", "delivery", "console"];
@@ -78,17 +82,24 @@ struct Running {
     names: Vec<(Id, &'static str, CancellationToken)>,
 }
 
-/// Runs the roles until `stop`, or until one of them cannot go on.
+/// Runs the roles until `stop`, or until one of them cannot go on. Each configuration that comes from `reloads` is taken
+/// over as far as a running process can; faults leave all as it was.
 ///
 /// # Errors
 /// Why a role could not start or go on, or did not stop in time.
-pub async fn run(config: Config, roles: &[&'static str], stop: CancellationToken) -> Result<(), AppError> {
+pub async fn run(
+    config: Config,
+    roles: &[&'static str],
+    stop: CancellationToken,
+    mut reloads: mpsc::Receiver<Result<Config, Faults>>,
+) -> Result<(), AppError> {
     let wants = |role: &str| roles.contains(&role);
     if config.sources.is_empty() && (wants("receiver") || wants("router")) {
         return Err(AppError::NoSources);
     }
     let metrics = Arc::new(Metrics::new()?);
     let health = Health::default();
+    let mut reload = Reload::new(config.clone(), Arc::clone(&metrics));
     let ground = Arc::new(ground(&config)?);
     let mut instances = Vec::new();
     let mut role = |name: &'static str| -> Result<Role, AppError> {
@@ -105,11 +116,7 @@ pub async fn run(config: Config, roles: &[&'static str], stop: CancellationToken
         let settings = receiver::Settings {
             receiver: config.receiver.clone(),
             sources: config.sources.values().cloned().collect(),
-            live: tokio::sync::watch::channel(Arc::new(receiver::Live::new(
-                &config.receiver,
-                config.sources.values(),
-            )?))
-            .1,
+            live: reload.receiver()?,
             shutdown_budget: budget,
         };
         let (role, ground) = (role("receiver")?, Arc::clone(&ground));
@@ -148,7 +155,21 @@ pub async fn run(config: Config, roles: &[&'static str], stop: CancellationToken
             Ok(console::run(settings, health, metrics, stop, bound).await?)
         });
     }
-    running.until(&stop, budget).await
+    let mut outcome = Ok(());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                tracing::info!("stopping");
+                break;
+            }
+            Some(ended) = running.tasks.join_next_with_id() => {
+                outcome = running.ended(ended);
+                break;
+            }
+            Some(read) = reloads.recv() => reload.take(read),
+        }
+    }
+    outcome.and(running.stop(budget).await)
 }
 
 impl Running {
@@ -162,14 +183,10 @@ impl Running {
         self.names.push((handle.id(), name, stop));
     }
 
-    /// Waits for `stop` or for a role to end, then stops the others: first the receiver, so that nothing new comes in,
-    /// last the admin port, so that the end can be watched.
-    async fn until(mut self, stop: &CancellationToken, budget: Duration) -> Result<(), AppError> {
+    /// Stops the roles: first the receiver, so that nothing new comes in, last the admin port, so that the end can be
+    /// watched.
+    async fn stop(mut self, budget: Duration) -> Result<(), AppError> {
         let mut outcome = Ok(());
-        tokio::select! {
-            () = stop.cancelled() => tracing::info!("stopping"),
-            Some(ended) = self.tasks.join_next_with_id() => outcome = self.ended(ended),
-        }
         let deadline = tokio::time::Instant::now() + budget + GRACE;
         for group in [&["receiver"][..], &["router", "delivery"], &["console"]] {
             for (_, name, stop) in &self.names {

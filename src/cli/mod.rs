@@ -137,7 +137,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let verdict = runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => run::execute(config, args).await,
+            Command::Run(args) => run::execute(config, cli.config, args).await,
             Command::Check(args) => check::execute(&config, &args, cli.json).await,
             Command::Topics(command) => topics::execute(&config, &command).await,
             Command::Schemas(command) => schemas::execute(&config, &command).await,

@@ -12,7 +12,7 @@ use super::tree::{Node, Table, Value};
 use super::values::text;
 
 /// `[kafka]`: the brokers, and how topics are named and laid out.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Kafka {
     /// Brokers to ask first, each `host:port`; at least one.
     pub bootstrap_servers: Vec<String>,
@@ -39,7 +39,7 @@ impl fmt::Debug for Kafka {
 }
 
 /// `[schema_registry]`: any Confluent-compatible registry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SchemaRegistry {
     /// Its base URL, http or https.
     pub url: String,
@@ -50,7 +50,7 @@ pub struct SchemaRegistry {
 }
 
 /// How the schema registry knows us.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RegistryAuth {
     /// It does not ask.
     None,

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 
 /// `[admin]`: metrics, health and API of every process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Its address. Port 0 lets the system choose.
     pub listen: SocketAddr,

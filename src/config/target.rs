@@ -13,7 +13,7 @@ use super::secret::Secret;
 use super::tree::{Node, Value};
 
 /// A system of record.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The table's name: part of topics' names, of metric labels and of keys.
     pub name: String,

@@ -44,6 +44,8 @@ macro_rules! metrics {
 }
 
 metrics! {
+    config_reloads: IntCounterVec = "ledgerhook_config_reloads_total" ["outcome"]
+        "Configurations read again on SIGHUP: applied, or refused for a fault in them.";
     receiver_requests: IntCounterVec = "ledgerhook_receiver_requests_total" ["source", "outcome"]
         "Requests answered, by the code of the answer; source is empty for an unknown path.";
     receiver_ack_seconds: HistogramVec = "ledgerhook_receiver_ack_seconds" ["source", "path"]

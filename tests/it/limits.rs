@@ -1,13 +1,17 @@
-//! Bodies at the size limit: what was taken must fit Kafka in every form it can take later.
+//! Bodies at the size limit: what was taken must fit Kafka in every form it can take later, and what is not taken must
+//! not fill the memory.
 
 use std::time::Duration;
 
 use ledgerhook::config::Config;
 use ledgerhook::event::{DeadLetter, Quarantined};
 use ledgerhook::{app, signature};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::faulty::{FaultyTarget, Reply};
+use crate::common::process::Process;
 use crate::common::{ENV, eventually, install};
 
 /// A body of exactly this size, with `{}` in it filled by letters that take the most room in a record: every character
@@ -33,7 +37,7 @@ async fn a_body_at_the_limit_fits_as_envelope_record_quarantine_and_dead_letter(
     let source = config.sources["accelex"].clone();
     let limit = usize::try_from(source.max_body).unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(app::run(config, &app::ROLES, stop.clone()));
+    let running = tokio::spawn(app::run(config, &app::ROLES, stop.clone(), tokio::sync::mpsc::channel(1).1));
 
     let http = reqwest::Client::new();
     let url = format!("http://127.0.0.1:{port}{}", source.path);
@@ -75,4 +79,55 @@ async fn a_body_at_the_limit_fits_as_envelope_record_quarantine_and_dead_letter(
     assert_eq!(installation.records("received.accelex").await.len(), 2);
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_slow_bodies_take_no_more_memory_than_they_have_places() {
+    const PLACES: usize = 8;
+    const SENDERS: usize = 200;
+    const SENT: usize = 1_000_000;
+    let installation = install("").await;
+    // Long enough for all of them to be there at one time on a busy machine.
+    let toml = installation
+        .toml
+        .replacen("[receiver]\n", &format!("[receiver]\nmax_in_flight = {PLACES}\nbody_timeout = \"20s\"\n"), 1)
+        .replacen("[sources.accbooks]\n", "[sources.accbooks]\ndeadline = \"40s\"\n", 1);
+    let file = installation.data_dir.path().join("slow.toml");
+    std::fs::write(&file, toml).unwrap();
+    let mut running = Process::start(&file, &["run", "--role", "receiver"], &[]);
+    let at = running.address(&["the receiver listens"]).await;
+    running.line(&["role=\"receiver\"", "health: ready"]).await;
+    let before = running.peak_memory();
+
+    let begin = async || {
+        let mut stream = TcpStream::connect(&at).await.unwrap();
+        let head =
+            "POST /api/accbooks/webhook HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1048576\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A refused sender may be cut off in the middle.
+        drop(stream.write_all(&vec![b' '; SENT]).await);
+        stream
+    };
+    let status = async |mut stream: TcpStream| {
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+        read.expect("an answer in time").expect("an answer");
+        String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let mut slow = Vec::new();
+    for _ in 0..SENDERS {
+        slow.push(begin().await);
+    }
+    let mut found = std::collections::BTreeMap::new();
+    for stream in slow {
+        *found.entry(status(stream).await).or_insert(0) += 1;
+    }
+    assert_eq!(found, [("408".to_owned(), PLACES), ("503".to_owned(), SENDERS - PLACES)].into());
+    let grown = running.peak_memory() - before;
+    println!("{} KiB more for {SENDERS} slow bodies", grown / 1024);
+    // Twice the bodies that have a place, for a buffer that grows by copying, and 128 KiB for each connection.
+    let bound = PLACES * 2 * SENT + SENDERS * 128 * 1024;
+    assert!(usize::try_from(grown).unwrap() < bound && bound < SENDERS * SENT / 4, "{grown} of {bound}");
+    running.terminate();
+    assert_eq!(running.ended().await.code, Some(0));
 }

@@ -11,6 +11,7 @@ mod delivery;
 mod kafka;
 mod limits;
 mod receiver;
+mod reload;
 mod router;
 mod simulate;
 mod tls;
