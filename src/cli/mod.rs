@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run all roles in this process, or some
+    /// Run all roles in this process, or some; SIGHUP reads the configuration again
     Run(run::Args),
     /// Check the configuration, and with --online what it points at
     Check(check::Args),

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, InFlight};
@@ -21,7 +21,7 @@ use super::client::ClientCertificate;
 use super::tls::Settings;
 use super::{Answers, Limits, Peer};
 
-/// How long a connection that is closed for idleness may take to say so.
+/// How long a connection that is closed for idleness may take to say so, and a handshake at the time of the stop to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Requests at one time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
@@ -50,8 +50,18 @@ pub(super) async fn run<S, B>(
         let tracked = Tracked { service, peer, certificate: None, activity };
         return converse(stream, tracked, limits, stop, budget).await;
     };
-    // A handshake at the time of the stop goes on: its client gets to read that nothing is taken any more.
-    match timeout_at(activity.look_again(&limits), tls.accept(stream)).await {
+    let until = activity.look_again(&limits);
+    // A handshake at the time of the stop may still end, so that its client reads that nothing is taken any more; one
+    // that nobody goes on with must not hold up the end.
+    let hurry = async {
+        stop.cancelled().await;
+        sleep(LAST_WORDS).await;
+    };
+    let made = tokio::select! {
+        made = timeout_at(until, tls.accept(stream)) => made,
+        () = hurry => return,
+    };
+    match made {
         Ok(Ok((stream, certificate))) => {
             let tracked = Tracked { service, peer, certificate: certificate.map(Arc::new), activity };
             converse(stream, tracked, limits, stop, budget).await;

@@ -10,11 +10,16 @@ use ledgerhook::event::{Envelope, Sha256};
 use ledgerhook::receiver::{self, Error, Settings};
 use ledgerhook::signature;
 use reqwest::Version;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::common::certificates::{Authority, Issued, client, file};
 use crate::common::process::{self, Process};
@@ -147,6 +152,72 @@ async fn each_source_asks_for_its_own_client_certificates() {
     running.end(&here).await;
 }
 
+fn roots(authority: &Authority) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    roots
+}
+
+async fn connect(running: &Running, config: rustls::ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(running.at).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into().unwrap(), stream).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_without_its_key_opens_nothing() {
+    let here = install("").await;
+    let (ours, clients) = (Authority::new("ours"), Authority::new("clients"));
+    let folder = here.data_dir.path();
+    let ca = file(folder, "clients.pem", &clients.pem);
+    let accelex = format!("client_ca = \"{}\"", ca.display());
+    let config = configured(&here, "", &accelex, &ours.issue("127.0.0.1").section(folder));
+    let running = start(&here, config).await;
+    let (right, other) = (clients.issue("accelex.example"), clients.issue("accelex.example"));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (key, opens) in [(&right.key, true), (&other.key, false)] {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+            // Unlike the usual way to make one, this does not look whether the key fits.
+            let certified = CertifiedKey::new(vec![right.der.clone().into()], key);
+            let config = rustls::ClientConfig::builder_with_protocol_versions(&[version])
+                .with_root_certificates(roots(&ours))
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+            let mut answer = Vec::new();
+            // In TLS 1.3 a client learns only with the first answer that its signature was refused.
+            if let Ok(mut stream) = connect(&running, config).await {
+                let head =
+                    "POST /api/accelex/webhook HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                drop(stream.write_all(head.as_bytes()).await);
+                drop(stream.read_to_end(&mut answer).await);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            // Through the certificate's door, and no further: nothing was signed.
+            let expected = if opens { answer.contains("signature_missing") } else { answer.is_empty() };
+            assert!(expected, "{version:?} {opens}: {answer}");
+        }
+    }
+    running.end(&here).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_nobody_goes_on_with_does_not_hold_up_the_end() {
+    let here = install("").await;
+    let ours = Authority::new("ours");
+    let section = ours.issue("127.0.0.1").section(here.data_dir.path());
+    let config = configured(&here, "header_timeout = \"60s\"", "", &section);
+    let running = start(&here, config).await;
+    let silent = TcpStream::connect(running.at).await.unwrap();
+    let mut begun = TcpStream::connect(running.at).await.unwrap();
+    begun.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+    // Only an answer on a connection after them shows that they were accepted.
+    let http = client(&[&ours]).build().unwrap();
+    assert_eq!(running.deliver(&http, "https", "accbooks", "after", &[]).await.unwrap().0, 200);
+    let asked = tokio::time::Instant::now();
+    running.end(&here).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "well below the 20 s that it may take");
+    drop(silent);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_a_request_is_closed_before_in_and_after_the_handshake() {
     let here = install("").await;
@@ -158,13 +229,8 @@ async fn a_connection_without_a_request_is_closed_before_in_and_after_the_handsh
     let mut begun = TcpStream::connect(running.at).await.unwrap();
     // The head of a record with a ClientHello of 512 bytes that never comes.
     begun.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    let ca = rustls::pki_types::pem::PemObject::from_pem_slice(ours.pem.as_bytes()).unwrap();
-    roots.add(ca).unwrap();
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(running.at).await.unwrap();
-    let mut through = connector.connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots(&ours)).with_no_client_auth();
+    let mut through = connect(&running, config).await.unwrap();
 
     let mut said = Vec::new();
     let bound = Duration::from_secs(20);

@@ -1,14 +1,15 @@
 //! Who the sender is, case by case, and that no client can choose it.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::config::Config;
 
-fn ranges(written: &str) -> IpRanges {
-    let text = format!("[receiver]\ntrusted_proxies = {written}");
-    Config::parse(&text, "t.toml", &|_| None, &[]).unwrap().receiver.trusted_proxies
-}
-
-const PROXIES: &str = r#"["10.0.0.0/8", "2001:db8:aaaa::/48"]"#;
+/// Read once: properties ask thousands of times.
+static PROXIES: LazyLock<IpRanges> = LazyLock::new(|| {
+    let text = "[receiver]\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8:aaaa::/48\"]";
+    Config::parse(text, "t.toml", &|_| None, &[]).unwrap().receiver.trusted_proxies
+});
 
 fn bytes<'a>(lines: &[&'a str]) -> Vec<&'a [u8]> {
     lines.iter().map(|line| line.as_bytes()).collect()
@@ -16,7 +17,7 @@ fn bytes<'a>(lines: &[&'a str]) -> Vec<&'a [u8]> {
 
 #[track_caller]
 fn case(peer: &str, x_forwarded_for: &[&str], forwarded: &[&str], expected: &str) {
-    let found = sender(peer.parse().unwrap(), &bytes(x_forwarded_for), &bytes(forwarded), &ranges(PROXIES));
+    let found = sender(peer.parse().unwrap(), &bytes(x_forwarded_for), &bytes(forwarded), &PROXIES);
     assert_eq!(found.to_string(), expected, "{peer} {x_forwarded_for:?} {forwarded:?}");
 }
 
@@ -74,7 +75,7 @@ fn x_forwarded_for() {
     ] {
         case("10.0.0.1", &lines, &[], expected);
     }
-    let found = sender("10.0.0.1".parse().unwrap(), &[b"203.0.113.1, \xff"], &[], &ranges(PROXIES));
+    let found = sender("10.0.0.1".parse().unwrap(), &[b"203.0.113.1, \xff"], &[], &PROXIES);
     assert_eq!(found.to_string(), "10.0.0.1");
 }
 
@@ -188,7 +189,7 @@ mod properties {
             styles in vec(0_u8.., 5),
             own_line: bool,
         ) {
-            let trusted = ranges(PROXIES);
+            let trusted = &*PROXIES;
             let peer: IpAddr = "10.0.0.1".parse().unwrap();
             let client: IpAddr = Ipv4Addr::new(203, 0, 113, client).into();
             let mut chain = vec![client];
@@ -196,12 +197,12 @@ mod properties {
 
             let appended = chain.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
             let joined = if own_line { appended.clone() } else { format!("{text}, {appended}") };
-            prop_assert_eq!(sender(peer, &bytes(&[&text, &joined]), &[], &trusted), client);
+            prop_assert_eq!(sender(peer, &bytes(&[&text, &joined]), &[], trusted), client);
 
             let elements: Vec<String> = chain.iter().zip(styles.iter().cycle()).map(|(a, s)| written(*s, *a)).collect();
             let appended = elements.join(", ");
             let joined = if own_line { appended.clone() } else { format!("{text}, {appended}") };
-            let found = sender(peer, &[], &bytes(&[&text, &joined]), &trusted);
+            let found = sender(peer, &[], &bytes(&[&text, &joined]), trusted);
             // A line that the client spoilt is not believed at all.
             prop_assert!(found == client || (!own_line && found == peer), "{} from {:?}", found, joined);
         }
@@ -212,11 +213,11 @@ mod properties {
             lists in vec(vec(any::<u8>(), 0..60), 0..3),
             lines in vec(vec(any::<u8>(), 0..60), 0..3),
         ) {
-            let trusted = ranges(PROXIES);
+            let trusted = &*PROXIES;
             let peer: IpAddr = peer.parse().unwrap();
             let lists: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
             let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
-            let found = sender(peer, &lists, &lines, &trusted);
+            let found = sender(peer, &lists, &lines, trusted);
             prop_assert!(trusted.contains(peer) || found == peer);
         }
 
