@@ -78,7 +78,8 @@ fn warn_of_certificate(config: &Config) {
 ///
 /// The receiver's listener, limits and Kafka clients are made once; a source that comes or goes needs topics, and a
 /// consumer in the router; targets hold what they have in flight. Settings of the sources there are, certificates and
-/// proxies are looked up per request.
+/// proxies are looked up per request. A producer keeps the record timeout of the deadline it was made for: after a shorter
+/// one, a record whose request was answered 503 may still arrive, as after any lost acknowledgement.
 fn merge(running: &Config, new: &Config) -> (Config, Vec<String>) {
     let mut next = running.clone();
     next.receiver.trusted_proxies = new.receiver.trusted_proxies.clone();

@@ -94,7 +94,7 @@ impl Receiver {
             Err(answer) => {
                 self.count(&source.name, answer);
                 if answer.status() < 500 && self.strangers.may_speak(Instant::now()) {
-                    tracing::debug!(source = source.name, request_id = %id, %answer, "request refused");
+                    tracing::debug!(source = source.name, request_id = %id, %answer, %from, "request refused");
                 }
                 if !waits && answer != Answer::RequestTimeout {
                     body::discard(&mut body).await;

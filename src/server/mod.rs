@@ -1,5 +1,5 @@
 //! Connections of an HTTP server: accepted, bounded in number, time and size, drained on stop. HTTP/1.1 and HTTP/2,
-//! plain or by TLS; over TLS the client's ALPN says which, else what it begins with.
+//! plain or by TLS, where ALPN offers both; which one it is, is told by what the client begins with.
 //!
 //! It answers nothing itself but what hyper does: 431 for a head over the limit, 400 for one that is no HTTP.
 //!

@@ -28,6 +28,7 @@ use crate::common::{ENV, Installation, install};
 struct Running {
     at: SocketAddr,
     config: Config,
+    live: watch::Sender<Arc<receiver::Live>>,
     task: JoinHandle<Result<(), Error>>,
 }
 
@@ -39,18 +40,22 @@ fn configured(here: &Installation, receiver: &str, accelex: &str, end: &str) -> 
     Config::parse(&format!("{toml}\n{end}"), "test.toml", &env, &[]).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
+fn live(config: &Config) -> Arc<receiver::Live> {
+    Arc::new(receiver::Live::new(&config.receiver, config.sources.values()).unwrap())
+}
+
 async fn start(here: &Installation, config: Config) -> Running {
-    let live = receiver::Live::new(&config.receiver, config.sources.values()).unwrap();
+    let (live, heard_live) = watch::channel(live(&config));
     let settings = Settings {
         receiver: config.receiver.clone(),
         sources: config.sources.values().cloned().collect(),
-        live: watch::channel(Arc::new(live)).1,
+        live: heard_live,
         shutdown_budget: Duration::from_secs(20),
     };
     let (say, heard) = oneshot::channel();
     let ground = Arc::clone(&here.ground);
     let task = tokio::spawn(receiver::run(settings, ground, here.role("receiver"), |at| say.send(at).unwrap()));
-    let running = Running { at: heard.await.unwrap(), config, task };
+    let running = Running { at: heard.await.unwrap(), config, live, task };
     here.ready("receiver").await;
     running
 }
@@ -108,7 +113,8 @@ async fn each_source_asks_for_its_own_client_certificates() {
     let folder = here.data_dir.path();
     let ca = file(folder, "clients.pem", &clients.pem);
     let accelex = format!("client_ca = \"{}\"\nclient_names = [\"accelex.example\"]", ca.display());
-    let config = configured(&here, "", &accelex, &ours.issue("127.0.0.1").section(folder));
+    let tls = ours.issue("127.0.0.1").section(folder);
+    let config = configured(&here, "", &accelex, &tls);
     let running = start(&here, config).await;
 
     let right = clients.issue("accelex.example");
@@ -145,6 +151,13 @@ async fn each_source_asks_for_its_own_client_certificates() {
     let kept = received(&here, "accbooks").await;
     assert_eq!(kept.len(), 4);
     assert!(kept.iter().all(|envelope| envelope.evidence.client_certificate_sha256.is_none()));
+
+    // Another authority counts on the connections that are open too.
+    file(folder, "clients.pem", &others.pem);
+    running.live.send_replace(live(&configured(&here, "", &accelex, &tls)));
+    assert_eq!(running.deliver(&known, "https", "accelex", "x", &[]).await.unwrap(), refused());
+    let found = running.deliver(&stranger, "https", "accelex", "y", &[]).await.unwrap();
+    assert_eq!(found, accepted(Version::HTTP_2));
 
     assert!(running.deliver(&none, "http", "accbooks", "plain", &[]).await.is_err(), "plain HTTP to a TLS port");
     let distrustful = client(&[&others]).build().unwrap();
