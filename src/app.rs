@@ -13,7 +13,7 @@ use crate::config::{Config, Faults};
 use crate::instance::{Instance, InstanceError};
 use crate::kafka::layout::{Ground, LayoutError};
 use crate::lifecycle::Role;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, RejectedRequests};
 use crate::{console, delivery, receiver, router, topics};
 use reload::Reload;
 
@@ -100,6 +100,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new()?);
     let health = Health::default();
     let mut reload = Reload::new(config.clone(), Arc::clone(&metrics));
+    let rejected = RejectedRequests::default();
     let ground = Arc::new(ground(&config)?);
     let mut instances = Vec::new();
     let mut role = |name: &'static str| -> Result<Role, AppError> {
@@ -107,7 +108,8 @@ pub async fn run(
         let id = instance.id.clone();
         instances.push(instance);
         let (health, metrics) = (health.role(name), Arc::clone(&metrics));
-        Ok(Role { name, instance: id, health, metrics, stop: CancellationToken::new() })
+        let rejected = rejected.clone();
+        Ok(Role { name, instance: id, health, metrics, rejected, stop: CancellationToken::new() })
     };
     let mut running = Running { tasks: JoinSet::new(), names: Vec::new() };
     let budget = config.shutdown.budget;
@@ -150,9 +152,10 @@ pub async fn run(
     let admin = CancellationToken::new();
     {
         let (settings, health, stop) = (config.admin.clone(), health.clone(), admin.clone());
+        let rejected = rejected.clone();
         running.add("console", admin, async move {
             let bound = |address| tracing::info!(%address, "the admin port listens");
-            Ok(console::run(settings, health, metrics, stop, bound).await?)
+            Ok(console::run(settings, health, metrics, rejected, stop, bound).await?)
         });
     }
     let mut outcome = Ok(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{Metrics, RoleHealth};
+use crate::telemetry::{Metrics, RejectedRequests, RoleHealth};
 
 /// What every role is given.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Role {
     pub health: RoleHealth,
     /// The program's metrics.
     pub metrics: Arc<Metrics>,
+    /// Where it puts requests that it refused.
+    pub rejected: RejectedRequests,
     /// Says when to stop: finish what is in flight, take nothing new.
     pub stop: CancellationToken,
 }

@@ -38,10 +38,12 @@ names! {
         Test = "test",
         /// 200: durable, but unusable; the router quarantines it.
         Quarantined = "quarantined",
-        /// 401: no signature header.
+        /// 401: no signature header, or one of the headers that are signed is missing.
         SignatureMissing = "signature_missing",
         /// 401: no configured secret made this signature.
         SignatureInvalid = "signature_invalid",
+        /// 401: signed for a time too far from ours.
+        TimestampOutOfRange = "timestamp_out_of_range",
         /// 403: the sender's address is not one of the source's.
         AddressNotAllowed = "address_not_allowed",
         /// 403: no client certificate, or not one of the source's.
@@ -56,6 +58,8 @@ names! {
         BodyTooLarge = "body_too_large",
         /// 415: a content encoding; signatures cover what was sent.
         EncodingUnsupported = "encoding_unsupported",
+        /// 431: the request's head is over the limit.
+        HeadersTooLarge = "headers_too_large",
         /// 400: the connection ended or broke its framing before the body was whole.
         BodyIncomplete = "body_incomplete",
         /// 503: could not be made durable in time.
@@ -74,13 +78,14 @@ impl Answer {
         match self {
             Self::Accepted | Self::Test | Self::Quarantined => 200,
             Self::BodyIncomplete => 400,
-            Self::SignatureMissing | Self::SignatureInvalid => 401,
+            Self::SignatureMissing | Self::SignatureInvalid | Self::TimestampOutOfRange => 401,
             Self::AddressNotAllowed | Self::ClientCertificateRequired => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::EncodingUnsupported => 415,
+            Self::HeadersTooLarge => 431,
             Self::NotDurable | Self::ShuttingDown | Self::Overloaded => 503,
         }
     }

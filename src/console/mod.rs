@@ -1,6 +1,6 @@
 //! The console: every process's admin port.
 //!
-//! - **Reads** the process's own health and metrics.
+//! - **Reads** the process's own health, metrics and refused requests.
 //! - **Writes** nothing.
 //! - **Promises** that nobody without the token, where one is configured, sees more than health.
 //! - **On failure** ends only when the address cannot be had.
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::server::{self, Limits};
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, RejectedRequests};
 
 /// Operators and scrapers are few and near: bounds are not theirs to set.
 const LIMITS: Limits = Limits {
@@ -56,6 +56,7 @@ pub async fn run(
     admin: config::Admin,
     health: Health,
     metrics: Arc<Metrics>,
+    rejected: RejectedRequests,
     stop: CancellationToken,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
@@ -63,7 +64,7 @@ pub async fn run(
     let listener = TcpListener::bind(admin.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     bound(address);
-    let service = TowerToHyperService::new(routes::routes(health, metrics, admin.token));
+    let service = TowerToHyperService::new(routes::routes(health, metrics, rejected, admin.token));
     server::serve(listener, LIMITS, server::plain, &stop, DRAIN, service).await;
     Ok(())
 }

@@ -13,18 +13,20 @@ use uuid::Uuid;
 use super::access::may_see;
 use crate::config::Secret;
 use crate::telemetry::health::State;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, RejectedRequests};
 
 const INDEX: &str = "Ledgerhook admin port
 
 /healthz           the process lives
 /readyz            whether every role can work; /readyz?role=router for one
 /metrics           metrics in Prometheus' text format
+/api/v1/rejected   requests that this process's receiver refused, the newest first
 ";
 
 struct Console {
     health: Health,
     metrics: Arc<Metrics>,
+    rejected: RejectedRequests,
     token: Option<Secret>,
 }
 
@@ -38,8 +40,13 @@ enum Refusal {
 }
 
 /// Every path. Health is for orchestrators, which have no token; it names roles and reasons, and no data.
-pub(super) fn routes(health: Health, metrics: Arc<Metrics>, token: Option<Secret>) -> Router {
-    let console = Arc::new(Console { health, metrics, token });
+pub(super) fn routes(
+    health: Health,
+    metrics: Arc<Metrics>,
+    rejected: RejectedRequests,
+    token: Option<Secret>,
+) -> Router {
+    let console = Arc::new(Console { health, metrics, rejected, token });
     Router::new().fallback(move |request: Request| async move { console.answer(&request).unwrap_or_else(refuse) })
 }
 
@@ -55,6 +62,9 @@ impl Console {
             "/readyz" => Self::readiness,
             "/metrics" => {
                 |console: &Self, _: Option<&str>| Ok(of_text(Metrics::CONTENT_TYPE, console.metrics.render()))
+            }
+            "/api/v1/rejected" => {
+                |console: &Self, _: Option<&str>| Ok(of_json(StatusCode::OK, &console.rejected.to_json()))
             }
             "/" => |_: &Self, _: Option<&str>| Ok(of_text("text/plain; charset=utf-8", INDEX.to_owned())),
             _ => return Err(Refusal::NotFound),
@@ -128,6 +138,9 @@ fn of_text(content_type: &'static str, body: String) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Timestamp;
+    use crate::outcome::Answer;
+    use crate::telemetry::rejected::Rejected;
 
     fn ask(console: &Console, method: Method, path: &str, token: Option<&str>) -> (u16, String) {
         let mut request = Request::new(Body::empty());
@@ -147,6 +160,7 @@ mod tests {
         Console {
             health: Health::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
+            rejected: RejectedRequests::default(),
             token: token.map(|token| Secret::new(token.as_bytes())),
         }
     }
@@ -181,6 +195,8 @@ mod tests {
             ("/readyz", None, 200),
             ("/", None, 401),
             ("/metrics", None, 401),
+            ("/api/v1/rejected", None, 401),
+            ("/api/v1/rejected", Some("s3cret"), 200),
             ("/nothing", None, 401),
             ("/metrics", Some("wrong"), 401),
             ("/metrics", Some("s3cret"), 200),
@@ -191,6 +207,22 @@ mod tests {
         }
         assert_eq!(ask(&console, Method::POST, "/metrics", Some("s3cret")).0, 405);
         assert_eq!(ask(&console, Method::HEAD, "/", Some("s3cret")).0, 200);
+    }
+
+    #[test]
+    fn refused_requests_are_shown() {
+        let console = console(None);
+        let look = || ask(&console, Method::GET, "/api/v1/rejected", None);
+        assert_eq!(look(), (200, r#"{"rejected":[]}"#.to_owned()));
+        console.rejected.add(Rejected {
+            at: Timestamp::from_micros(0),
+            source: "accelex".to_owned(),
+            reason: Answer::SignatureInvalid,
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            request_id: Uuid::nil(),
+        });
+        let shown = r#"{"rejected":[{"at":"1970-01-01T00:00:00.000000Z","source":"accelex","reason":"signature_invalid","address":"127.0.0.1","request_id":"00000000-0000-0000-0000-000000000000"}]}"#;
+        assert_eq!(look(), (200, shown.to_owned()));
     }
 
     #[test]

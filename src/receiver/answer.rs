@@ -65,8 +65,9 @@ const fn retry_after(answer: Answer) -> Option<&'static str> {
 const fn explain(answer: Answer) -> Option<&'static str> {
     Some(match answer {
         Answer::Accepted | Answer::Test | Answer::Quarantined => return None,
-        Answer::SignatureMissing => "the request carries no signature header",
+        Answer::SignatureMissing => "the request lacks the signature header, or one that is signed with it",
         Answer::SignatureInvalid => "the signature is not one of this source's keys over the body as received",
+        Answer::TimestampOutOfRange => "the signature was made for another time than about now",
         Answer::AddressNotAllowed => "this source does not send from this address",
         Answer::ClientCertificateRequired => "this source needs a client certificate of its own",
         Answer::NotFound => "no source has this path",
@@ -74,6 +75,7 @@ const fn explain(answer: Answer) -> Option<&'static str> {
         Answer::RequestTimeout => "the body did not come in time",
         Answer::BodyTooLarge => "the body is larger than this source's limit",
         Answer::EncodingUnsupported => "the body has to be sent without content encoding",
+        Answer::HeadersTooLarge => "the headers are larger than the limit",
         Answer::BodyIncomplete => "the body ended before it was whole",
         Answer::NotDurable => "the event could not be stored in time; send it again",
         Answer::ShuttingDown => "the receiver is shutting down; send it again",

@@ -10,7 +10,8 @@
 //!   An acknowledgement that did not come is a failure too, though the event may be in the log.
 //! - **A crash** loses what was not answered; the provider repeats that.
 //! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`,
-//!   `ledgerhook_signature_matches_total`.
+//!   `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
+//!   [`RejectedRequests`](crate::telemetry::RejectedRequests), and nowhere else.
 //!
 //! | file | idea |
 //! |---|---|

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -58,6 +59,13 @@ impl RawRequest {
             .ok_or(Answer::SignatureInvalid)?;
         Ok(Verified { signature, key_id: key.id.clone(), test_key: key.test, request: self })
     }
+}
+
+/// Bytes of a request's head, as HTTP/1.1 writes them: method and address, and each header with what goes around it.
+pub(super) fn head_bytes(head: &Parts) -> usize {
+    let address = head.uri.path_and_query().map_or(0, |address| address.as_str().len());
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    head.method.as_str().len() + address + headers.sum::<usize>()
 }
 
 impl Verified {
@@ -129,6 +137,14 @@ pub(super) mod tests {
         raw(body, &[("accbooks-signature", signature.as_bytes()), ("x-accelex-signature", signature.as_bytes())])
             .verify(source)
             .unwrap_or_else(|answer| panic!("{answer}"))
+    }
+
+    #[test]
+    fn a_head_is_as_long_as_it_is_written() {
+        let written = "POST /api/x?a=1\r\nhost: x\r\nx-n: 1\r\nx-n: 22\r\n";
+        let request = axum::http::Request::post("http://host/api/x?a=1").header("host", "x").header("x-n", "1");
+        let (head, ()) = request.header("x-n", "22").body(()).unwrap().into_parts();
+        assert_eq!(head_bytes(&head), written.len() - " \r\n".len());
     }
 
     #[test]

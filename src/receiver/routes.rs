@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::live::{Live, Served};
 use super::publish::{NotDurable, Publisher, answer_within};
-use super::request::RawRequest;
+use super::request::{RawRequest, head_bytes};
 use super::sparing::Sparing;
 use super::{answer, body, evidence, extract, trace};
 use crate::config::Source;
@@ -28,6 +28,7 @@ use crate::event::Timestamp;
 use crate::lifecycle::Role;
 use crate::outcome::Answer;
 use crate::telemetry::health::State;
+use crate::telemetry::rejected::Rejected;
 
 /// What all requests share.
 pub(super) struct Receiver {
@@ -38,6 +39,8 @@ pub(super) struct Receiver {
     /// Requests whose bodies may be in memory.
     pub(super) places: Semaphore,
     pub(super) body_timeout: Duration,
+    /// Longest head of a request in bytes.
+    pub(super) max_header_bytes: usize,
     pub(super) strangers: Sparing,
     pub(super) live: watch::Receiver<Arc<Live>>,
 }
@@ -80,7 +83,7 @@ impl Receiver {
         let live = Arc::clone(&self.live.borrow());
         let (head, mut body) = request.into_parts();
         let Some(served) = live.source(head.uri.path()) else {
-            self.count("", Answer::NotFound);
+            self.refused("", Answer::NotFound, live.sender(&head), id);
             return answer::webhook(Answer::NotFound, None, id);
         };
         let (source, from) = (&served.source, live.sender(&head));
@@ -92,7 +95,7 @@ impl Receiver {
                 answer::webhook(answer, Some(&event_id), id)
             }
             Err(answer) => {
-                self.count(&source.name, answer);
+                self.refused(&source.name, answer, from, id);
                 if answer.status() < 500 && self.strangers.may_speak(Instant::now()) {
                     tracing::debug!(source = source.name, request_id = %id, %answer, %from, "request refused");
                 }
@@ -115,6 +118,9 @@ impl Receiver {
         arrived: Instant,
     ) -> Result<(Answer, String), Answer> {
         let source = &served.source;
+        if head_bytes(&head) > self.max_header_bytes {
+            return Err(Answer::HeadersTooLarge);
+        }
         if head.method != Method::POST {
             return Err(Answer::MethodNotAllowed);
         }
@@ -165,6 +171,16 @@ impl Receiver {
         }
         let by = answer_by.min(Instant::now() + self.body_timeout);
         body::read(body, source.max_body, by).await
+    }
+
+    /// Counts and shows a request that is not taken. Those refused for a fault of ours are only counted: there may be
+    /// thousands a second, and a provider sends them again.
+    fn refused(&self, source: &str, reason: Answer, from: IpAddr, id: Uuid) {
+        self.count(source, reason);
+        if reason.status() < 500 {
+            let (at, source) = (Timestamp::now(), source.to_owned());
+            self.role.rejected.add(Rejected { at, source, reason, address: from, request_id: id });
+        }
     }
 
     fn count(&self, source: &str, answer: Answer) {

@@ -68,6 +68,7 @@ pub async fn run(
         stopping: stopping.clone(),
         places: Semaphore::new(section.max_in_flight),
         body_timeout: section.body_timeout,
+        max_header_bytes: section.max_header_bytes,
         strangers: Sparing::new(Instant::now()),
         live: live.clone(),
         role: role.clone(),
@@ -80,7 +81,9 @@ pub async fn run(
     let limits = Limits {
         header_timeout: section.header_timeout,
         idle_timeout: section.idle_timeout,
-        max_header_bytes: section.max_header_bytes,
+        // Room above the limit, so that a head over it gets our answer and is counted. One over twice the limit gets the
+        // server's bare 431.
+        max_header_bytes: 2 * section.max_header_bytes,
         max_connections: section.max_connections,
     };
     let mut serving = std::pin::pin!(async {

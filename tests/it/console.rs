@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledgerhook::config::{Admin, Secret};
 use ledgerhook::console;
-use ledgerhook::telemetry::{Health, Metrics};
+use ledgerhook::telemetry::{Health, Metrics, RejectedRequests};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,10 @@ async fn the_admin_port_serves_until_told_to_stop() {
     let (health, stop) = (Health::default(), CancellationToken::new());
     let metrics = Arc::new(Metrics::new().unwrap());
     let (say, heard) = oneshot::channel();
-    let running = tokio::spawn(console::run(admin, health.clone(), metrics, stop.clone(), |at| say.send(at).unwrap()));
+    let running =
+        tokio::spawn(console::run(admin, health.clone(), metrics, RejectedRequests::default(), stop.clone(), |at| {
+            say.send(at).unwrap()
+        }));
     let at = heard.await.unwrap();
 
     let http = reqwest::Client::new();
@@ -31,7 +34,9 @@ async fn the_admin_port_serves_until_told_to_stop() {
     );
 
     let taken = Admin { listen: at, token: None };
-    let error = console::run(taken, health, Arc::new(Metrics::new().unwrap()), stop.clone(), |_| ()).await.unwrap_err();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let none = RejectedRequests::default();
+    let error = console::run(taken, health, metrics, none, stop.clone(), |_| ()).await.unwrap_err();
     assert!(error.to_string().contains(&at.to_string()), "{error}");
     stop.cancel();
     running.await.unwrap().unwrap();

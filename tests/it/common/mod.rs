@@ -13,7 +13,7 @@ use std::time::Duration;
 use ledgerhook::config::Config;
 use ledgerhook::kafka::layout::{Encoders, Ground};
 use ledgerhook::lifecycle::Role;
-use ledgerhook::telemetry::{Health, Metrics};
+use ledgerhook::telemetry::{Health, Metrics, RejectedRequests};
 use ledgerhook::topics;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -35,6 +35,7 @@ pub(crate) struct Installation {
     pub(crate) ground: Arc<Ground>,
     pub(crate) encoders: Encoders,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) rejected: RejectedRequests,
     pub(crate) health: Health,
     pub(crate) stop: CancellationToken,
     pub(crate) data_dir: tempfile::TempDir,
@@ -109,6 +110,7 @@ pub(crate) async fn install(more: &str) -> Installation {
         ground: Arc::new(ground),
         encoders,
         metrics: Arc::new(Metrics::new().unwrap()),
+        rejected: RejectedRequests::default(),
         health: Health::default(),
         stop: CancellationToken::new(),
         data_dir,
@@ -141,6 +143,7 @@ impl Installation {
             instance: format!("{name}-test"),
             health: self.health.role(name),
             metrics: Arc::clone(&self.metrics),
+            rejected: self.rejected.clone(),
             stop: self.stop.clone(),
         }
     }
