@@ -15,6 +15,15 @@ pub(super) const SOURCES: Presets = Presets(&[
     ("hmac", "sources/hmac.toml", include_str!("../../config/sources/hmac.toml")),
     ("accelex", "sources/accelex.toml", include_str!("../../config/sources/accelex.toml")),
     ("accbooks", "sources/accbooks.toml", include_str!("../../config/sources/accbooks.toml")),
+    (
+        "standard-webhooks",
+        "sources/standard-webhooks.toml",
+        include_str!("../../config/sources/standard-webhooks.toml"),
+    ),
+    ("stripe", "sources/stripe.toml", include_str!("../../config/sources/stripe.toml")),
+    ("github", "sources/github.toml", include_str!("../../config/sources/github.toml")),
+    ("shopify", "sources/shopify.toml", include_str!("../../config/sources/shopify.toml")),
+    ("slack", "sources/slack.toml", include_str!("../../config/sources/slack.toml")),
 ]);
 
 /// Presets of `[targets.<name>]`.

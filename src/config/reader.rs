@@ -124,6 +124,11 @@ impl<'c> Reader<'c> {
         self.places.contains_key(key) && !self.wrong.contains(key)
     }
 
+    /// Whether `key` was there and wrong.
+    pub(super) fn spoilt(&self, key: &str) -> bool {
+        self.wrong.contains(key)
+    }
+
     /// Remembers that something inside `key` has a fault of its own.
     pub(super) fn spoil(&mut self, key: &'static str) {
         self.wrong.insert(key);

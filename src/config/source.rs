@@ -8,7 +8,7 @@ use super::fault::{Complaint, Place, did_you_mean};
 use super::presets::SOURCES;
 use super::ranges::{self, IpRanges};
 use super::reader::Reader;
-use super::scheme::Scheme;
+use super::scheme::{KeyForm, Scheme};
 use super::secret::Secret;
 use super::tls::{ClientAuth, ClientCa};
 use super::units;
@@ -41,12 +41,18 @@ pub struct Source {
     pub ack_budget_percent: u8,
     /// Waits between the provider's attempts, in order; it gives an event up after the last.
     pub retry_schedule: Vec<Duration>,
-    /// JSON pointers of the event's id; the first that leads to something counts. Never empty.
+    /// JSON pointers of the event's id; the first that leads to something counts. Empty only beside `id_header`.
     pub id: Vec<String>,
+    /// The header with the id, where no pointer leads to one.
+    pub id_header: Option<String>,
     /// JSON pointers of the event's type, likewise.
     pub event_type: Vec<String>,
+    /// The header with the type, likewise.
+    pub type_header: Option<String>,
     /// JSON pointers of the event's time, likewise; may be empty.
     pub time: Vec<String>,
+    /// How that time is written.
+    pub time_format: TimeFormat,
     /// Types of test events: exact, or with one `*` at the beginning or end that stands for anything.
     pub test_types: Vec<String>,
     /// A member that marks an event as a test, whatever its type.
@@ -59,12 +65,23 @@ pub struct Source {
     pub client: Option<ClientAuth>,
 }
 
+/// Ways in which a body writes the event's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeFormat {
+    /// Text as in RFC 3339.
+    Rfc3339,
+    /// A number of whole seconds since 1970.
+    Unix,
+}
+
+const TIME_FORMATS: [(&str, TimeFormat); 2] = [("rfc3339", TimeFormat::Rfc3339), ("unix", TimeFormat::Unix)];
+
 /// A key that signs requests.
 #[derive(Clone, Debug)]
 pub struct SourceSecret {
     /// Its name in metrics and evidence; unique within the source.
     pub id: String,
-    /// The key.
+    /// The key as the scheme's HMAC takes it.
     pub value: Secret,
     /// Retired: accepts no request any more, and still proves stored evidence.
     pub verify_only: bool,
@@ -135,13 +152,15 @@ impl Source {
             let complaint = Complaint::new(format!("no route is there for `{said}`"));
             r.fault("routes", complaint.maybe_hint(did_you_mean(said, routed.iter().copied())));
         }
+        let scheme = Scheme::read(r.section("scheme"));
+        let secrets = secrets(&mut r, scheme.key);
         let source = Self {
             routes: said_routes.unwrap_or_else(|| by_default.to_owned()),
             name: name.to_owned(),
             preset,
             path: r.text("path", http_path),
-            scheme: Scheme::read(r.section("scheme")),
-            secrets: secrets(&mut r),
+            scheme,
+            secrets,
             max_body: r.size("max_body", 1..=MAX_BODY, "four times the body must fit Kafka's 4MiB"),
             deadline: r.duration("deadline", Duration::from_secs(1)..=Duration::from_secs(300)),
             // The rest of the deadline is for the network, for reading the body and for the other way to be durable.
@@ -150,16 +169,15 @@ impl Source {
             id: r.texts("id", checks::inner_pointer),
             event_type: r.texts("type", checks::inner_pointer),
             time: r.texts("time", checks::inner_pointer),
+            id_header: r.optional_text("id_header", checks::header),
+            type_header: r.optional_text("type_header", checks::header),
+            time_format: r.choice("time_format", &TIME_FORMATS).unwrap_or(TimeFormat::Rfc3339),
             test_types: r.texts("test_types", test_type),
             test_when: r.optional_section("test_when").map(TestWhen::read),
             addresses: addresses(&mut r),
             client: client(&mut r, listener),
         };
-        for (key, pointers) in [("id", &source.id), ("type", &source.event_type)] {
-            if r.clean(key) && pointers.is_empty() {
-                r.fault(key, Complaint::new("names no pointer").hint(format!("as in {key} = [\"/{key}\"]")));
-            }
-        }
+        source.check_places(&mut r);
         if let Some(other) = paths.get(&source.path).filter(|_| !source.path.is_empty()) {
             r.fault(
                 "path",
@@ -169,6 +187,28 @@ impl Source {
         paths.entry(source.path.clone()).or_insert_with(|| name.to_owned());
         r.finish();
         source
+    }
+
+    /// Id and type are somewhere, and where a sender could change them, that was said.
+    fn check_places(&self, r: &mut Reader<'_>) {
+        let may_be_unsigned = r.flag("unsigned_headers");
+        for (key, pointers, header_key, header) in [
+            ("id", &self.id, "id_header", &self.id_header),
+            ("type", &self.event_type, "type_header", &self.type_header),
+        ] {
+            let Some(header) = header else {
+                if r.clean(key) && pointers.is_empty() && !r.spoilt(header_key) {
+                    r.fault(key, Complaint::new("names no pointer").hint(format!("as in {key} = [\"/{key}\"]")));
+                }
+                continue;
+            };
+            let is_signed = self.scheme.signed_headers().any(|signed| signed.eq_ignore_ascii_case(header));
+            if !is_signed && !may_be_unsigned {
+                let what = "is not signed: whoever holds one signed body can send it with any value there";
+                let hint = "sign it (`scheme.id_header`), or accept that with `unsigned_headers = true`";
+                r.fault(header_key, Complaint::new(what).hint(hint));
+            }
+        }
     }
 }
 
@@ -181,10 +221,10 @@ impl TestWhen {
 }
 
 impl SourceSecret {
-    fn read(mut r: Reader<'_>) -> (Place, Self) {
+    fn read(mut r: Reader<'_>, form: KeyForm) -> (Place, Self) {
         let secret = Self {
             id: r.text("id", secret_id),
-            value: r.secret("value"),
+            value: r.key("value", form),
             verify_only: r.optional_flag("verify_only"),
             test: r.optional_flag("test"),
         };
@@ -194,7 +234,7 @@ impl SourceSecret {
     }
 }
 
-fn secrets(r: &mut Reader<'_>) -> Vec<SourceSecret> {
+fn secrets(r: &mut Reader<'_>, form: KeyForm) -> Vec<SourceSecret> {
     let example = "secrets = [{ id = \"2026-11\", value = \"env:NAME\" }]";
     if !r.has("secrets") {
         r.missing("secrets", &format!("as in {example}"));
@@ -207,7 +247,7 @@ fn secrets(r: &mut Reader<'_>) -> Vec<SourceSecret> {
     let mut ids = BTreeSet::new();
     let mut secrets = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
-        let (place, secret) = SourceSecret::read(row);
+        let (place, secret) = SourceSecret::read(row, form);
         if !secret.id.is_empty() && !ids.insert(secret.id.clone()) {
             let path = r.path_of(&format!("secrets[{index}].id"));
             r.cx.fault(&place, &path, Complaint::new(format!("`{}` is there twice", secret.id)));

@@ -6,6 +6,7 @@ mod tls;
 
 use std::time::Duration;
 
+use super::presets::SOURCES;
 use super::*;
 
 const CANARY: &str = "canary-5f1c";
@@ -89,6 +90,38 @@ fn published_addresses_are_checked_when_asked_for() {
     let own = text.replace("true", "true\nip_ranges = [\"2001:db8::/32\"]");
     let addresses = good(&own).sources["accelex"].addresses.clone().unwrap();
     assert!(addresses.contains("2001:db8::1".parse().unwrap()) && !addresses.contains("52.44.120.9".parse().unwrap()));
+}
+
+#[test]
+fn every_preset_of_sources_needs_little() {
+    for name in SOURCES.names() {
+        let needed = match name {
+            "hmac" => "path = \"/x\"\nid = [\"/id\"]\ntype = [\"/type\"]\nscheme.header = \"X-S\"\n",
+            "standard-webhooks" => "path = \"/x\"\n",
+            _ => "",
+        };
+        let secrets = "secrets = [{ id = \"a\", value = \"env:S\" }]\n";
+        let key = if name == "standard-webhooks" { "whsec_Y2FuYXJ5" } else { CANARY };
+        let text = format!("[sources.{name}]\n{needed}{secrets}");
+        let config = Config::parse(&text, "t.toml", &|_| Some(key.to_owned()), &[]);
+        let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(config.sources[name].preset, name);
+    }
+}
+
+#[test]
+fn what_is_signed_is_named_for_the_evidence() {
+    let env = |_: &str| Some("whsec_Y2FuYXJ5".to_owned());
+    for (name, notation) in [
+        ("github", "hmac-sha256"),
+        ("stripe", "hmac-sha256 {stripe-signature:t=}.{body}"),
+        ("slack", "hmac-sha256 v0:{x-slack-request-timestamp}:{body}"),
+        ("standard-webhooks", "hmac-sha256 {webhook-id}.{webhook-timestamp}.{body}"),
+    ] {
+        let text = format!("[sources.{name}]\npath = \"/x\"\nsecrets = [{{ id = \"a\", value = \"env:S\" }}]\n");
+        let config = Config::parse(&text, "t.toml", &env, &[]).unwrap();
+        assert_eq!(config.sources[name].scheme.notation(), notation);
+    }
 }
 
 #[test]

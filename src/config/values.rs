@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::fault::{Complaint, did_you_mean};
 use super::reader::{Reader, not};
+use super::scheme::KeyForm;
 use super::secret::{self, Secret};
 use super::tree::{Node, Value};
 use super::{checks, units};
@@ -126,12 +127,14 @@ impl Reader<'_> {
         self.require(key, "", |node| checks::listen(&text(node)?)).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// A secret by reference.
-    pub(super) fn secret(&mut self, key: &'static str) -> Secret {
+    /// A key by reference, written in this form.
+    pub(super) fn key(&mut self, key: &'static str, form: KeyForm) -> Secret {
         if !self.has(key) {
             self.missing(key, "write \"env:NAME\" or \"file:PATH\"");
         }
-        self.optional_secret(key).unwrap_or_else(|| Secret::new([]))
+        let env = self.cx.env;
+        let read = |node| secret::resolve(&text(node)?, env).and_then(|secret| form.key(secret));
+        self.take(key, "", read).unwrap_or_else(|| Secret::new([]))
     }
 
     /// A secret by reference, or nothing.

@@ -39,31 +39,40 @@ pub fn envelope(source: &Source, request: &Verified, read: &Extract, receiver_id
         evidence: Evidence {
             signature_header: source.scheme.header.clone(),
             signature_value: request.signature().to_owned(),
-            algorithm: source.scheme.algorithm.as_str().to_owned(),
+            algorithm: source.scheme.notation(),
             key_id: request.key_id().to_owned(),
             remote_address: raw.peer.to_canonical().to_string(),
             client_certificate_sha256: raw.client_certificate.map(|sha256| sha256.to_string()),
             request_id,
             receiver_id: receiver_id.to_owned(),
-            headers: headers(&raw.headers),
+            headers: headers(&raw.headers, &relied_on(source)),
         },
         origin: Origin::Live,
     }
 }
 
+/// Headers that the proof, the id or the type came from: without them the event could not be checked again.
+fn relied_on(source: &Source) -> Vec<&str> {
+    let named = [source.id_header.as_deref(), source.type_header.as_deref()];
+    source.scheme.signed_headers().chain(named.into_iter().flatten()).collect()
+}
+
 /// Headers by name, repeats joined by a comma, without credentials. What goes over the bound is left out, in the order
-/// of names.
-fn headers(map: &HeaderMap) -> BTreeMap<String, String> {
+/// of names; those `relied_on` are kept whatever they are called, and come first.
+fn headers(map: &HeaderMap, relied_on: &[&str]) -> BTreeMap<String, String> {
     let mut kept = BTreeMap::new();
     let mut room = MAX_HEADER_BYTES;
+    let relied_on = |name: &str| relied_on.iter().any(|header| header.eq_ignore_ascii_case(name));
+    let may_stay = |name: &&str| relied_on(name) || !CREDENTIALS.iter().any(|word| name.contains(word));
     // The map's own order is no order.
-    let mut names: Vec<&str> = map.keys().map(header::HeaderName::as_str).collect();
-    names.sort_unstable();
-    for name in names.into_iter().filter(|name| !CREDENTIALS.iter().any(|word| name.contains(word))) {
+    let mut names: Vec<&str> = map.keys().map(header::HeaderName::as_str).filter(may_stay).collect();
+    names.sort_unstable_by_key(|name| (!relied_on(name), *name));
+    for name in names {
         let values: Vec<_> = map.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         let value = values.join(", ");
-        if let Some(left) = room.checked_sub(name.len() + value.len()) {
-            room = left;
+        let left = room.checked_sub(name.len() + value.len());
+        if left.is_some() || relied_on(name) {
+            room = left.unwrap_or(0);
             kept.insert(name.to_owned(), value);
         }
     }
@@ -92,6 +101,18 @@ mod tests {
         assert_eq!(certificate, Some(Sha256::of(b"certificate").to_string()));
         assert_eq!(envelope.evidence.signature_value, request.signature());
         assert_eq!(envelope.evidence.receiver_id, "receiver-1");
+    }
+
+    #[test]
+    fn an_envelope_holds_all_that_was_signed() {
+        let source = source("standard-webhooks");
+        let request = verified(&source, "live", b"{}");
+        let evidence = envelope(&source, &request, &extract(&source, &request), "r").evidence;
+        assert_eq!(evidence.algorithm, "hmac-sha256 {webhook-id}.{webhook-timestamp}.{body}");
+        assert_eq!(
+            (evidence.headers["webhook-id"].as_str(), &*evidence.headers["webhook-timestamp"]),
+            ("msg_1", "1777000000")
+        );
     }
 
     #[test]
@@ -125,6 +146,7 @@ mod tests {
                 ],
             )
             .headers,
+            &[],
         );
         let wanted = [("user-agent", "AccBooks/1"), ("x-n", "1, \u{fffd}")];
         assert_eq!(kept, wanted.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
@@ -133,7 +155,12 @@ mod tests {
     #[test]
     fn headers_are_bounded() {
         let long = vec![b'a'; MAX_HEADER_BYTES];
-        let kept = headers(&raw(b"", &[("a", &long), ("b", b"1")]).headers);
-        assert_eq!(kept, [("b".to_owned(), "1".to_owned())].into());
+        let kept = |relied_on: &[&str]| {
+            let kept = headers(&raw(b"", &[("a", b"1"), ("b", &long), ("c-token", b"2")]).headers, relied_on);
+            kept.into_keys().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(kept(&[]), "a");
+        assert_eq!(kept(&["C-Token"]), "a c-token", "what the proof stands on is kept whatever its name");
+        assert_eq!(kept(&["B"]), "b", "and whatever its size");
     }
 }

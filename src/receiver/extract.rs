@@ -1,10 +1,13 @@
 //! What a verified body says of its event: id, type, time, and whether it is a test. Pure.
 
+use std::collections::BTreeSet;
+
+use axum::http::HeaderMap;
 use serde_json::Value;
 
 use super::members::Body;
 use super::request::Verified;
-use crate::config::{Source, TestWhen};
+use crate::config::{Source, TestWhen, TimeFormat};
 use crate::event::{MAX_EVENT_ID_BYTES, Timestamp};
 use crate::outcome::{TestMark, Unusable};
 
@@ -26,40 +29,41 @@ pub struct Extract {
     pub test: Option<TestMark>,
 }
 
-/// Reads a verified body by the source's pointers.
+/// Reads a verified body by the source's pointers, and where they lead nowhere, the headers that the source names. What
+/// the body says goes first: it is always signed.
 #[must_use]
 pub fn extract(source: &Source, request: &Verified) -> Extract {
     let by_key = request.is_test_key().then_some(TestMark::Secret);
-    let nothing = |why| Extract {
-        event_id: None,
-        event_type: String::new(),
-        occurred_at: None,
-        unusable: Some(why),
-        test: by_key,
+    let (members, repeated, no_object) = match Body::read(&request.request().body) {
+        Body::Object { members, repeated } => (members, repeated, None),
+        Body::Other => (Value::Null, BTreeSet::new(), Some(Unusable::NotAnObject)),
+        Body::NotJson => (Value::Null, BTreeSet::new(), Some(Unusable::NotJson)),
     };
-    let (members, repeated) = match Body::read(&request.request().body) {
-        Body::Object { members, repeated } => (members, repeated),
-        Body::Other => return nothing(Unusable::NotAnObject),
-        Body::NotJson => return nothing(Unusable::NotJson),
+    let header = |name: &Option<String>| name.as_deref().and_then(|name| one(&request.request().headers, name));
+    let event_type = match hit(&members, &source.event_type) {
+        Some(value) => value.as_str().filter(|text| is_word(text, MAX_EVENT_TYPE_BYTES)),
+        None => header(&source.type_header).and_then(|value| value.ok().filter(|t| is_word(t, MAX_EVENT_TYPE_BYTES))),
     };
-    let event_type = hit(&members, &source.event_type).and_then(event_type);
     let id = match hit(&members, &source.id) {
         // Readers that keep the first of two members would see another event than we do.
         _ if [&source.id, &source.event_type].into_iter().flatten().any(|p| repeated.contains(&first_token(p))) => {
             Err(Unusable::DuplicateMember)
         }
-        None => Err(Unusable::EventIdMissing),
         Some(value) => event_id(value).ok_or(Unusable::EventIdInvalid),
+        None => match header(&source.id_header) {
+            None => Err(Unusable::EventIdMissing),
+            Some(Ok(text)) if is_word(text, MAX_EVENT_ID_BYTES) => Ok(text.to_owned()),
+            Some(Ok(_) | Err(_)) => Err(Unusable::EventIdInvalid),
+        },
     };
     let untyped = event_type.is_none().then_some(Unusable::EventTypeMissing);
-    let event_type = event_type.unwrap_or_default();
+    let event_type = event_type.unwrap_or_default().to_owned();
     let test = by_key
         .or_else(|| source.test_types.iter().any(|p| matches(p, &event_type)).then_some(TestMark::EventType))
         .or_else(|| source.test_when.as_ref().is_some_and(|when| holds(when, &members)).then_some(TestMark::Pointer));
-    let time = hit(&members, &source.time).and_then(Value::as_str);
     Extract {
-        occurred_at: time.and_then(|text| Timestamp::parse(text).ok()),
-        unusable: id.as_ref().err().copied().or(untyped),
+        occurred_at: hit(&members, &source.time).and_then(|value| time(value, source.time_format)),
+        unusable: no_object.or(id.as_ref().err().copied()).or(untyped),
         event_id: id.ok(),
         event_type,
         test,
@@ -87,8 +91,18 @@ fn event_id(value: &Value) -> Option<String> {
     is_word(&text, MAX_EVENT_ID_BYTES).then_some(text)
 }
 
-fn event_type(value: &Value) -> Option<String> {
-    value.as_str().filter(|text| is_word(text, MAX_EVENT_TYPE_BYTES)).map(str::to_owned)
+/// The one value of a header; an error where it stands there twice or is no plain text.
+fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<Result<&'a str, ()>> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    Some(if values.next().is_none() { value.to_str().map_err(|_| ()) } else { Err(()) })
+}
+
+fn time(value: &Value, format: TimeFormat) -> Option<Timestamp> {
+    match format {
+        TimeFormat::Rfc3339 => Timestamp::parse(value.as_str()?).ok(),
+        TimeFormat::Unix => value.as_i64()?.checked_mul(1_000_000).map(Timestamp::from_micros),
+    }
 }
 
 fn is_word(text: &str, max: usize) -> bool {
@@ -120,7 +134,7 @@ fn holds(when: &TestWhen, members: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::tests::{source, verified};
+    use super::super::request::tests::{source, verified, verified_with};
     use super::*;
 
     fn of(body: &str) -> Extract {
@@ -202,6 +216,74 @@ mod tests {
             (r#"{"type":"t","a/b":"2","a/b":"2"}"#, None),
         ] {
             assert_eq!(extract(&source, &verified(&source, "live", body.as_bytes())).event_id.as_deref(), id, "{body}");
+        }
+    }
+
+    #[test]
+    fn headers_say_id_and_type_where_the_body_does_not() {
+        use Unusable::{EventIdInvalid, EventIdMissing, EventTypeMissing, NotJson};
+        let github = source("github");
+        let mut both = github.clone();
+        (both.id, both.event_type) = (vec!["/id".to_owned()], vec!["/type".to_owned()]);
+        let (id, event) = ("x-github-delivery", "x-github-event");
+        let long = [b'x'; 256];
+        for (source, body, headers, expected) in [
+            (&github, "{}", &[(id, b"d-1".as_slice()), (event, b"push")][..], (Some("d-1"), "push", None)),
+            (&github, r#"{"id":"b","type":"b"}"#, &[(id, b"d-1"), (event, b"push")], (Some("d-1"), "push", None)),
+            (&github, "payload=%7B%7D", &[(id, b"d-1"), (event, b"push")], (Some("d-1"), "push", Some(NotJson))),
+            (&github, "{}", &[(event, b"push")], (None, "push", Some(EventIdMissing))),
+            (&github, "{}", &[(id, b"d-1"), (id, b"d-2"), (event, b"push")], (None, "push", Some(EventIdInvalid))),
+            (&github, "{}", &[(id, b""), (event, b"push")], (None, "push", Some(EventIdInvalid))),
+            (&github, "{}", &[(id, b"\xc3\xa9"), (event, b"push")], (None, "push", Some(EventIdInvalid))),
+            (&github, "{}", &[(id, &long), (event, b"push")], (None, "push", Some(EventIdInvalid))),
+            (&github, "{}", &[(id, b"d-1"), (event, &long)], (Some("d-1"), "", Some(EventTypeMissing))),
+            (&github, "{}", &[(id, b"d-1")], (Some("d-1"), "", Some(EventTypeMissing))),
+            (&both, r#"{"id":"b","type":"t"}"#, &[(id, b"d-1"), (event, b"push")], (Some("b"), "t", None)),
+            (&both, r#"{"id":null}"#, &[(id, b"d-1"), (event, b"push")], (Some("d-1"), "push", None)),
+            (&both, r#"{"id":{}}"#, &[(id, b"d-1"), (event, b"push")], (None, "push", Some(EventIdInvalid))),
+        ] {
+            let read = extract(source, &verified_with(source, "live", body.as_bytes(), headers));
+            let is = (read.event_id.as_deref(), read.event_type.as_str(), read.unusable);
+            assert_eq!(is, expected, "{body} {headers:?}");
+        }
+        let ping = verified_with(&github, "live", b"{}", &[(id, b"d-1"), (event, b"ping")]);
+        assert_eq!(extract(&github, &ping).test, Some(TestMark::EventType));
+        let standard = source("standard-webhooks");
+        let read = extract(&standard, &verified(&standard, "live", br#"{"type":"invoice.paid"}"#));
+        assert_eq!((read.event_id.as_deref(), read.unusable), (Some("msg_1"), None));
+    }
+
+    #[test]
+    fn times_in_seconds_are_read_where_the_source_writes_them() {
+        let stripe = source("stripe");
+        for (time, micros) in [
+            ("1686089970", Some(1_686_089_970_000_000)),
+            ("-1", Some(-1_000_000)),
+            ("1686089970.5", None),
+            ("9223372036854775807", None),
+            ("1e400", None),
+            ("\"1686089970\"", None),
+            ("\"2026-04-15T14:32:00Z\"", None),
+        ] {
+            let body = format!(r#"{{"id":"evt_1","type":"t","created":{time}}}"#);
+            let read = extract(&stripe, &verified(&stripe, "live", body.as_bytes()));
+            assert_eq!((read.occurred_at.map(Timestamp::as_micros), read.unusable), (micros, None), "{time}");
+        }
+    }
+
+    #[test]
+    fn providers_say_what_is_a_test() {
+        for (preset, body, mark) in [
+            ("stripe", r#"{"id":"evt_1","type":"t","livemode":false}"#, Some(TestMark::Pointer)),
+            ("stripe", r#"{"id":"evt_1","type":"t","livemode":true}"#, None),
+            ("shopify", r#"{"id":820982911946154508,"test":true}"#, Some(TestMark::Pointer)),
+            ("shopify", r#"{"id":820982911946154508,"test":false}"#, None),
+            ("slack", r#"{"type":"url_verification","challenge":"c"}"#, Some(TestMark::EventType)),
+            ("slack", r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"app_mention"}}"#, None),
+        ] {
+            let source = source(preset);
+            let read = extract(&source, &verified(&source, "live", body.as_bytes()));
+            assert_eq!(read.test, mark, "{body}");
         }
     }
 

@@ -7,10 +7,10 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::config::Source;
+use crate::config::{Source, TimeAt};
 use crate::event::{Sha256, Timestamp};
 use crate::outcome::Answer;
-use crate::signature;
+use crate::signature::{self, Claim, Fault};
 
 /// A whole request of which nobody knows who sent it. Its body must not be looked into.
 pub struct RawRequest {
@@ -37,27 +37,44 @@ pub struct Verified {
 }
 
 impl RawRequest {
-    /// Proves who sent the request: the signature over the raw body must be one of the source's secrets', retired ones
-    /// excepted.
+    /// Proves who sent the request: the signature over the raw body, and over time and id where the scheme signs them,
+    /// must be one of the source's secrets', retired ones excepted.
     ///
     /// # Errors
-    /// [`Answer::SignatureMissing`] without the header; [`Answer::SignatureInvalid`] where it is repeated, not ASCII,
-    /// or made with no key of the source.
+    /// [`Answer::SignatureMissing`] without a header of the scheme; [`Answer::SignatureInvalid`] where one is repeated
+    /// or not ASCII, or the signature was made with no key of the source; [`Answer::TimestampOutOfRange`] where it was
+    /// made for another time than about now.
     pub fn verify(self, source: &Source) -> Result<Verified, Answer> {
-        let mut values = self.headers.get_all(source.scheme.header.as_str()).iter();
+        let scheme = &source.scheme;
+        let claim = Claim {
+            signature: self.one(&scheme.header)?,
+            timestamp: match &scheme.timestamp {
+                Some(TimeAt::Header(name)) => Some(self.one(name)?),
+                Some(TimeAt::Member(_)) | None => None,
+            },
+            id: scheme.id_header.as_deref().map(|name| self.one(name)).transpose()?,
+        };
+        let live = || source.secrets.iter().filter(|secret| !secret.verify_only);
+        let now_s = self.received_at.as_micros().div_euclid(1_000_000);
+        let keys = live().map(|secret| secret.value.expose());
+        let position = signature::verify(scheme, claim, &self.body, now_s, keys).map_err(|fault| match fault {
+            Fault::Invalid => Answer::SignatureInvalid,
+            Fault::OutOfTime => Answer::TimestampOutOfRange,
+        })?;
+        let key = live().nth(position).ok_or(Answer::SignatureInvalid)?;
+        let (signature, key_id, test_key) = (claim.signature.to_owned(), key.id.clone(), key.test);
+        Ok(Verified { signature, key_id, test_key, request: self })
+    }
+
+    /// The one value of a header that the signature stands on. Of two, another reader of the evidence could take the
+    /// other one.
+    fn one(&self, name: &str) -> Result<&str, Answer> {
+        let mut values = self.headers.get_all(name).iter();
         let value = values.next().ok_or(Answer::SignatureMissing)?;
-        // Of two signatures, another reader of the evidence could take the other one.
         if values.next().is_some() {
             return Err(Answer::SignatureInvalid);
         }
-        let signature = value.to_str().map_err(|_| Answer::SignatureInvalid)?.to_owned();
-        let key = source
-            .secrets
-            .iter()
-            .filter(|secret| !secret.verify_only)
-            .find(|secret| signature::matches(&source.scheme, secret.value.expose(), &signature, &self.body))
-            .ok_or(Answer::SignatureInvalid)?;
-        Ok(Verified { signature, key_id: key.id.clone(), test_key: key.test, request: self })
+        value.to_str().map_err(|_| Answer::SignatureInvalid)
     }
 }
 
@@ -102,9 +119,9 @@ pub(super) mod tests {
     /// A source with the settings of a preset and secrets `live`, `old` (retired) and `test`, named as their values.
     pub(in super::super) fn source(name: &str) -> Source {
         let text = format!(
-            "[sources.{name}]\nsecrets = [{{ id = \"live\", value = \"env:S\" }}, {{ id = \"old\", value = \"env:S\", verify_only = true }}, {{ id = \"test\", value = \"env:S\", test = true }}]"
+            "[sources.{name}]\npath = \"/x\"\nsecrets = [{{ id = \"live\", value = \"env:S\" }}, {{ id = \"old\", value = \"env:S\", verify_only = true }}, {{ id = \"test\", value = \"env:S\", test = true }}]"
         );
-        let env = |_: &str| Some("unused".to_owned());
+        let env = |_: &str| Some("whsec_Y2FuYXJ5".to_owned());
         let mut config = Config::parse(&text, "test.toml", &env, &[]).unwrap();
         let mut source = config.sources.remove(name).unwrap();
         source.secrets = source
@@ -116,10 +133,11 @@ pub(super) mod tests {
     }
 
     /// A request with these signature headers.
-    pub(in super::super) fn raw(body: &[u8], headers: &[(&'static str, &[u8])]) -> RawRequest {
+    pub(in super::super) fn raw(body: &[u8], headers: &[(&str, &[u8])]) -> RawRequest {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, axum::http::HeaderValue::from_bytes(value).unwrap());
+            let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, axum::http::HeaderValue::from_bytes(value).unwrap());
         }
         RawRequest {
             id: Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001),
@@ -127,16 +145,72 @@ pub(super) mod tests {
             client_certificate: Some(Sha256::of(b"certificate")),
             headers: map,
             body: Bytes::copy_from_slice(body),
-            received_at: Timestamp::from_micros(1_777_000_000_000_000),
+            received_at: Timestamp::from_micros(NOW_S * 1_000_000),
         }
     }
 
+    const NOW_S: i64 = 1_777_000_000;
+
     /// The body signed with the secret of this name.
     pub(in super::super) fn verified(source: &Source, key: &str, body: &[u8]) -> Verified {
-        let signature = signature::sign(&source.scheme, key.as_bytes(), body);
-        raw(body, &[("accbooks-signature", signature.as_bytes()), ("x-accelex-signature", signature.as_bytes())])
-            .verify(source)
-            .unwrap_or_else(|answer| panic!("{answer}"))
+        verified_with(source, key, body, &[])
+    }
+
+    /// The same with further headers.
+    pub(in super::super) fn verified_with(source: &Source, key: &str, body: &[u8], more: &[(&str, &[u8])]) -> Verified {
+        let signed = signature::headers(&source.scheme, key.as_bytes(), "msg_1", NOW_S, body);
+        let mut headers: Vec<(&str, &[u8])> = signed.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        headers.extend(more);
+        raw(body, &headers).verify(source).unwrap_or_else(|answer| panic!("{answer}"))
+    }
+
+    /// What is answered to a request of this preset whose n-th header of the signature is replaced by `with`.
+    fn answer(preset: &str, n: usize, with: &[&[u8]]) -> Result<(), Answer> {
+        let source = source(preset);
+        let signed = signature::headers(&source.scheme, b"live", "msg_1", NOW_S, b"{}");
+        let mut headers: Vec<(&str, &[u8])> = Vec::new();
+        for (at, (name, value)) in signed.iter().enumerate() {
+            match at {
+                _ if at == n => headers.extend(with.iter().map(|value| (name.as_str(), *value))),
+                _ => headers.push((name, value.as_bytes())),
+            }
+        }
+        raw(b"{}", &headers).verify(&source).map(drop)
+    }
+
+    #[test]
+    fn every_header_of_the_signature_stands_there_once() {
+        use Answer::{SignatureInvalid, SignatureMissing, TimestampOutOfRange};
+        let now = NOW_S.to_string();
+        let (now, late) = (now.as_bytes(), (NOW_S - 301).to_string());
+        let cases: [(&str, usize, &[&[u8]], _); 15] = [
+            ("standard-webhooks", 9, &[], Ok(())),
+            ("standard-webhooks", 0, &[], Err(SignatureMissing)),
+            ("standard-webhooks", 1, &[], Err(SignatureMissing)),
+            ("standard-webhooks", 2, &[], Err(SignatureMissing)),
+            ("standard-webhooks", 1, &[b"msg_1", b"msg_1"], Err(SignatureInvalid)),
+            ("standard-webhooks", 1, &[b"msg_2"], Err(SignatureInvalid)),
+            ("standard-webhooks", 1, &[b"\xff"], Err(SignatureInvalid)),
+            ("standard-webhooks", 2, &[now, now], Err(SignatureInvalid)),
+            ("slack", 9, &[], Ok(())),
+            ("slack", 0, &[], Err(SignatureMissing)),
+            ("slack", 1, &[], Err(SignatureMissing)),
+            ("slack", 1, &[now, now], Err(SignatureInvalid)),
+            ("slack", 1, &[late.as_bytes()], Err(SignatureInvalid)),
+            ("stripe", 9, &[], Ok(())),
+            ("stripe", 0, &[], Err(SignatureMissing)),
+        ];
+        for (preset, n, with, expected) in cases {
+            assert_eq!(answer(preset, n, with), expected, "{preset} {n} {with:?}");
+        }
+        for preset in ["standard-webhooks", "slack", "stripe"] {
+            let source = source(preset);
+            for away in [-301, 301] {
+                let signed = signature::headers(&source.scheme, b"live", "msg_1", NOW_S + away, b"{}");
+                let headers: Vec<(&str, &[u8])> = signed.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+                assert_eq!(raw(b"{}", &headers).verify(&source).map(drop), Err(TimestampOutOfRange), "{preset} {away}");
+            }
+        }
     }
 
     #[test]
@@ -154,7 +228,7 @@ pub(super) mod tests {
         let source = source("accbooks");
         let sign = |key: &str| signature::sign(&source.scheme, key.as_bytes(), BODY);
         let (live, old, test) = (sign("live"), sign("old"), sign("test"));
-        let verify = |headers: &[(&'static str, &[u8])]| {
+        let verify = |headers: &[(&str, &[u8])]| {
             raw(BODY, headers).verify(&source).map(|v| (v.key_id().to_owned(), v.is_test_key()))
         };
         assert_eq!(verify(&[(HEADER, live.as_bytes())]), Ok(("live".to_owned(), false)));

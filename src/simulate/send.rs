@@ -206,9 +206,22 @@ impl Load {
         (which, event)
     }
 
-    /// Value of the signature's header.
-    fn sign(&self, body: &[u8]) -> String {
-        signature::sign(&self.plan.source.scheme, self.secret.expose(), body)
+    /// Headers that prove event `n` at this time (seconds since 1970), and those that say its id and type where the
+    /// source has them there. An event of a given body has no id of its own: the plan's seed is one.
+    fn headers(&self, n: u64, event: &Event, now_s: i64) -> Vec<(String, String)> {
+        let source = &self.plan.source;
+        let id = if event.id.is_empty() { format!("send_{}", self.plan.seed) } else { event.id.clone() };
+        let mut headers = signature::headers(&source.scheme, self.secret.expose(), &id, now_s, &event.body);
+        let types = u64::try_from(self.plan.event_types.len()).unwrap_or(1).max(1);
+        let event_type = usize::try_from(n % types).ok().and_then(|which| self.plan.event_types.get(which));
+        for (name, value) in [(&source.id_header, Some(&id)), (&source.type_header, event_type)] {
+            if let (Some(name), Some(value)) = (name, value)
+                && !headers.iter().any(|(there, _)| there.eq_ignore_ascii_case(name))
+            {
+                headers.push((name.clone(), value.clone()));
+            }
+        }
+        headers
     }
 }
 

@@ -81,8 +81,18 @@ fn documented_sections(documented: &BTreeSet<String>) -> BTreeSet<String> {
 
 #[test]
 fn documented_options_are_read_without_a_fault() {
-    // The registry's token is the other way to log in, and may not stand beside user and password.
-    let text = documented_text().replace("token = \"env:REGISTRY_TOKEN\"\n", "");
+    let mut text = documented_text();
+    for (documented, coherent) in [
+        // The registry's token is the other way to log in, and may not stand beside user and password.
+        ("token = \"env:REGISTRY_TOKEN\"\n", ""),
+        // A time has one place, and places are for what is signed.
+        ("timestamp_member = \"t=\"\n", ""),
+        ("signed = \"{body}\"", "signed = \"{id}.{timestamp}.{body}\""),
+        ("unsigned_headers = false", "unsigned_headers = true"),
+    ] {
+        assert_eq!(text.matches(documented).count(), 1, "{documented}");
+        text = text.replace(documented, coherent);
+    }
     let dir = super::tls::files(2020..4096);
     let of = |name: &str| dir.path().join(name).display().to_string();
     let text = text.replace("/etc/ledgerhook/tls.key", &of("key.pem"));

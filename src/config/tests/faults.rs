@@ -82,8 +82,8 @@ fn faults_of_sources() {
             "t.toml:1: sources.acelex.preset: no preset is called `acelex`; did you mean `accelex`?",
         ),
         (
-            "[sources.a]\npreset = \"stripe\"".to_owned(),
-            "t.toml:2: sources.a.preset: no preset is called `stripe`; set `preset`",
+            "[sources.a]\npreset = \"paypal\"".to_owned(),
+            "t.toml:2: sources.a.preset: no preset is called `paypal`; set `preset`",
         ),
         ("[sources.a]\npreset = 1".to_owned(), "t.toml:2: sources.a.preset: is a whole number"),
         ("sources.a = 1".to_owned(), "t.toml:1: sources.a: is a whole number, where a table is expected"),
@@ -116,6 +116,58 @@ fn faults_of_sources() {
             source("a", "scheme.prefix_required = true"),
             "sources.a.scheme.prefix_required: is true, and there is no prefix",
         ),
+        (
+            source("a", "scheme.signed = \"{url}{body}\""),
+            "sources.a.scheme.signed: has another place than {id}, {timest",
+        ),
+        (source("a", "scheme.signed = \"{body}.\""), "sources.a.scheme.signed: does not end with {body}; as in"),
+        (
+            source("a", "scheme.signed = \"{timestamp}{body}\""),
+            "sources.a.scheme.signed: has no text, or a digit, behind",
+        ),
+        (
+            source("a", "scheme.signed = \"{timestamp}.{body}\""),
+            "sources.a.scheme.signed: has {timestamp}, and nothing says where it stands; set `timestamp_header` or `time",
+        ),
+        (
+            source("a", "scheme.signed = \"{id}.{body}\""),
+            "sources.a.scheme.signed: has {id}, and nothing says where it stands; set `id_header`",
+        ),
+        (source("a", "scheme.id_header = \"X-I\""), "sources.a.scheme.id_header: is not signed: `signed` has no {id}"),
+        (
+            source("a", "scheme.timestamp_header = \"X-T\""),
+            "sources.a.scheme.timestamp_header: is not signed: `signed` has no {timestamp}",
+        ),
+        (
+            source("a", "scheme.signed = \"{timestamp}.{body}\"\nscheme.timestamp_member = \"t=\""),
+            "sources.a.scheme.timestamp_member: is a member of the header, and nothing separates",
+        ),
+        (
+            source(
+                "a",
+                "scheme.signed = \"{timestamp}.{body}\"\nscheme.timestamp_member = \"t=\"\nscheme.separator = \",\"\nscheme.timestamp_header = \"X-T\"",
+            ),
+            "sources.a.scheme.timestamp_member: is a second place for the time",
+        ),
+        (
+            source("a", "scheme.separator = \",\"\nscheme.prefix = \"v1,\""),
+            "sources.a.scheme.prefix: has the separator in it",
+        ),
+        (
+            source("a", "scheme.separator = \"and\""),
+            "sources.a.scheme.separator: is \"and\"; it is one of \",\", \";\", \" \"",
+        ),
+        (source("a", "scheme.tolerance = \"2d\""), "sources.a.scheme.tolerance: is 2d, where 1s to 1d is allowed"),
+        (
+            source("a", "scheme.key = \"whsec\""),
+            "sources.a.secrets[0].value: leads to a secret that is not of the form",
+        ),
+        (source("a", "id_header = \"X-I\""), "sources.a.id_header: is not signed: whoever holds one signed body"),
+        (
+            source("a", "type_header = \"X-T\"").replace("[\"/type\"]", "[]"),
+            "sources.a.type_header: is not signed: whoever holds one signed body",
+        ),
+        (source("a", "time_format = \"iso\""), "sources.a.time_format: is \"iso\"; it is one of"),
         (source("a", "").replace("X-S", "X S"), "sources.a.scheme.header: is not a header's name"),
         (source("a", "test_types = [\"a*b\"]"), "sources.a.test_types[0]: is not a pattern"),
         (source("a", "test_when = { pointer = \"/a\" }"), "sources.a.test_when.equals: is missing"),
@@ -174,8 +226,8 @@ fn faults_of_targets_and_routes() {
         (format!("{route}rename.a = \"/b\"\nset.a = \"c\""), "routes[0].rename: `a` stands in `set` too"),
         // Its own route is no second fault.
         (
-            route.replace("accelex", "b") + "[sources.b]\npreset = \"stripe\"",
-            "sources.b.preset: no preset is called `stripe`",
+            route.replace("accelex", "b") + "[sources.b]\npreset = \"paypal\"",
+            "sources.b.preset: no preset is called `paypal`",
         ),
         (
             source("a", "routes = \"b\"") + &route.replace("accelex", "a"),

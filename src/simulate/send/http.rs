@@ -1,7 +1,7 @@
 //! One request and its answer.
 
 use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 
 use super::{SendError, SendPlan};
@@ -47,8 +47,8 @@ impl Answer {
 
 /// Sends one request. A trait, so that the loop can be tested with a clock that stands still.
 pub(super) trait Post: Clone + Send + 'static {
-    /// Posts the body with this signature; bounded by the caller.
-    fn post(&self, body: Vec<u8>, signature: String) -> impl Future<Output = Answer> + Send;
+    /// Posts the body with these headers; bounded by the caller.
+    fn post(&self, body: Vec<u8>, headers: Vec<(String, String)>) -> impl Future<Output = Answer> + Send;
 }
 
 /// The network.
@@ -56,7 +56,6 @@ pub(super) trait Post: Clone + Send + 'static {
 pub(super) struct HttpPost {
     client: reqwest::Client,
     url: Url,
-    header: HeaderName,
 }
 
 impl HttpPost {
@@ -66,8 +65,6 @@ impl HttpPost {
         if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
             return Err(wrong("url", "is not an http or https address".to_owned()));
         }
-        let header = HeaderName::from_bytes(plan.source.scheme.header.as_bytes())
-            .map_err(|error| wrong("scheme.header", error.to_string()))?;
         // The client panics without a provider. Whoever set one before keeps it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let builder = reqwest::Client::builder()
@@ -96,21 +93,17 @@ impl HttpPost {
         };
         let builder = if plan.http2 { builder.http2_prior_knowledge() } else { builder.http1_only() };
         let client = builder.build().map_err(|error| SendError::Client(error.to_string()))?;
-        Ok(Self { client, url, header })
+        Ok(Self { client, url })
     }
 }
 
 impl Post for HttpPost {
-    async fn post(&self, body: Vec<u8>, signature: String) -> Answer {
-        let Ok(signature) = HeaderValue::try_from(signature) else {
-            return Answer::Cut;
-        };
-        let request = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(self.header.clone(), signature)
-            .body(body);
+    async fn post(&self, body: Vec<u8>, headers: Vec<(String, String)>) -> Answer {
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut request = self.client.post(self.url.clone()).header(json.0, json.1).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         let mut response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Answer::Connect,

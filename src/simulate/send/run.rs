@@ -83,10 +83,11 @@ pub(super) async fn run<P: Post>(load: Arc<Load>, post: P) -> SendReport {
 
 async fn try_once<P: Post>(load: Arc<Load>, post: P, attempt: Attempt) -> Done {
     let (_, event) = load.event(attempt.event);
-    let signature = load.sign(&event.body);
+    // Each attempt is signed for its own time, as providers do that sign one.
+    let headers = load.headers(attempt.event, &event, jiff::Timestamp::now().as_second());
     let sent = Instant::now();
     let first = if attempt.failed == 0 { sent } else { attempt.first };
-    let answer = timeout(load.plan.source.deadline, post.post(event.body, signature)).await;
+    let answer = timeout(load.plan.source.deadline, post.post(event.body, headers)).await;
     let answer = answer.unwrap_or(Answer::Timeout);
     Done { attempt: Attempt { first, ..attempt }, answer, sent, ended: Instant::now() }
 }

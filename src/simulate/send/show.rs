@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Load, SendError, SendPlan};
-use crate::config::{Algorithm, Encoding};
+use crate::config::{Encoding, KeyForm, Part, Scheme};
 
 /// One command for each event type of the plan: the request with its signature for curl, and how openssl makes the same
 /// signature. The secret itself is not in it; `$SECRET` stands where openssl wants it.
@@ -23,18 +23,32 @@ pub fn dry_run(plan: SendPlan) -> Result<String, SendError> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "# {what}, as source {} sends it; signed with secret {}. The signature by hand:",
-            plan.source.name, load.secret_id
+            "# {what}, as source {} sends it; signed with secret {}{}. The signature by hand:",
+            plan.source.name,
+            load.secret_id,
+            // A command that is kept for later is refused, which should surprise nobody.
+            match scheme.timestamp {
+                Some(_) => format!(", good for {} s", scheme.tolerance.as_secs()),
+                None => String::new(),
+            }
         );
-        let _ =
-            writeln!(text, "#   {} | {}", body.replace('\n', "\n#   "), openssl(scheme.algorithm, &scheme.encodings));
+        let now_s = jiff::Timestamp::now().as_second();
+        let headers = load.headers(n, &event, now_s);
+        let signed = match before_body(scheme, &headers, now_s) {
+            before if before.is_empty() => body.clone(),
+            before => format!("{{ printf %s {}; {body}; }}", quoted(&before)),
+        };
+        let _ = writeln!(text, "#   {} | {}", signed.replace('\n', "\n#   "), openssl(scheme));
         let _ = writeln!(
             text,
-            "{body} | curl --request POST {} \\\n  --max-time {} \\\n  --header 'Content-Type: application/json' \\\n  --header {} \\\n  --data-binary @-",
+            "{body} | curl --request POST {} \\\n  --max-time {} \\\n  --header 'Content-Type: application/json' \\",
             quoted(&plan.url),
             plan.source.deadline.as_secs_f64(),
-            quoted(&format!("{}: {}", scheme.header, load.sign(&event.body))),
         );
+        for (name, value) in headers {
+            let _ = writeln!(text, "  --header {} \\", quoted(&format!("{name}: {value}")));
+        }
+        let _ = writeln!(text, "  --data-binary @-");
     }
     Ok(text)
 }
@@ -56,10 +70,28 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-fn openssl(algorithm: Algorithm, encodings: &[Encoding]) -> String {
-    let digest = algorithm.as_str().trim_start_matches("hmac-");
-    match encodings.first() {
-        Some(Encoding::Base64) => format!("openssl dgst -{digest} -hmac \"$SECRET\" -binary | base64 --wrap 0"),
-        Some(Encoding::Hex) | None => format!("openssl dgst -{digest} -hmac \"$SECRET\" -r"),
+/// What is signed before the body.
+fn before_body(scheme: &Scheme, headers: &[(String, String)], now_s: i64) -> String {
+    let header = |name: &String| headers.iter().find(|(there, _)| there == name).map(|(_, value)| value.clone());
+    let parts = scheme.before_body.iter().map(|part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Timestamp => now_s.to_string(),
+        Part::Id => scheme.id_header.as_ref().and_then(header).unwrap_or_default(),
+    });
+    parts.collect()
+}
+
+fn openssl(scheme: &Scheme) -> String {
+    let digest = scheme.algorithm.as_str().trim_start_matches("hmac-");
+    let key = match scheme.key {
+        KeyForm::Text => "-hmac \"$SECRET\"".to_owned(),
+        KeyForm::Whsec => {
+            let hex = "printf %s \"${SECRET#whsec_}\" | base64 --decode | od -An -v -tx1 | tr -d ' \\n'";
+            format!("-mac HMAC -macopt hexkey:\"$({hex})\"")
+        }
+    };
+    match scheme.encodings.first() {
+        Some(Encoding::Base64) => format!("openssl dgst -{digest} {key} -binary | base64 --wrap 0"),
+        Some(Encoding::Hex) | None => format!("openssl dgst -{digest} {key} -r"),
     }
 }

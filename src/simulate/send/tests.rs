@@ -27,8 +27,8 @@ fn plan(name: &str, event_type: &str) -> SendPlan {
 const OK: Answer = Answer::Status { status: 200, code: None };
 const BUSY: Answer = Answer::Status { status: 503, code: None };
 
-/// When it came, body and signature of each request.
-type Requests = Vec<(Duration, Vec<u8>, String)>;
+/// When it came, body and headers of each request.
+type Requests = Vec<(Duration, Vec<u8>, Vec<(String, String)>)>;
 
 /// A receiver that answers the n-th request as `answer` says, after the time that it says.
 #[derive(Clone)]
@@ -39,10 +39,10 @@ struct Fake<F> {
 }
 
 impl<F: Fn(usize) -> (Duration, Answer) + Clone + Send + Sync + 'static> Post for Fake<F> {
-    async fn post(&self, body: Vec<u8>, signature: String) -> Answer {
+    async fn post(&self, body: Vec<u8>, headers: Vec<(String, String)>) -> Answer {
         let n = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.push((self.began.elapsed(), body, signature));
+            seen.push((self.began.elapsed(), body, headers));
             seen.len() - 1
         };
         let (wait, answer) = (self.answer)(n);
@@ -81,7 +81,7 @@ fn seconds(requests: &Requests) -> Vec<u64> {
 async fn refusals_are_repeated_on_the_schedule_until_it_ends() {
     let (report, requests) = run_with(plan("accbooks", "invoice.paid"), |_| (Duration::ZERO, BUSY)).await;
     assert_eq!(seconds(&requests), [0, 1, 3, 7, 15, 31]);
-    assert!(requests.iter().all(|(_, body, signature)| (body, signature) == (&requests[0].1, &requests[0].2)));
+    assert!(requests.iter().all(|(_, body, headers)| (body, headers) == (&requests[0].1, &requests[0].2)));
     assert_eq!((report.given_up, report.refused, report.retried, report.abandoned), (1, 6, 5, 0));
     sums_hold(&report);
 }
@@ -176,7 +176,8 @@ async fn a_given_body_goes_out_as_it_is() {
     let (report, requests) = run_with(given, |_| (Duration::ZERO, OK)).await;
     assert!(requests.len() == 3 && requests.iter().all(|(_, sent, _)| *sent == body));
     assert_eq!((report.distinct_events, report.accepted), (1, 3));
-    assert!(signature::matches(&source("accelex").scheme, SECRET.as_bytes(), &requests[0].2, &body));
+    let signed = signature::sign(&source("accelex").scheme, SECRET.as_bytes(), &body);
+    assert_eq!(requests[0].2, [("X-AccelEx-Signature".to_owned(), signed)]);
     sums_hold(&report);
 }
 
@@ -220,7 +221,8 @@ fn a_dry_run_shows_the_request_and_no_secret() {
         let load = Load::new(shown.clone()).unwrap();
         let (_, event) = load.event(0);
         let text = dry_run(shown).unwrap();
-        assert!(text.contains(&format!("--header 'AccBooks-Signature: {}'", load.sign(&event.body))), "{text}");
+        let headers = load.headers(0, &event, 0);
+        assert!(text.contains(&format!("--header 'AccBooks-Signature: {}'", headers[0].1)), "{text}");
         assert!(text.contains("--max-time 10") && text.contains("secret b."), "{text}");
         assert!(!text.contains(SECRET), "{text}");
         // What the shell would give to curl is the body to the byte.
@@ -229,4 +231,48 @@ fn a_dry_run_shows_the_request_and_no_secret() {
         assert_eq!(output.stdout, event.body, "{script}");
     }
     assert_eq!(dry_run(plan("accelex", ALL)).unwrap().matches("curl --request POST").count(), 5);
+}
+
+/// The commands of a dry run, for each way of signing: what they print is what stands in the header.
+#[test]
+fn a_signature_made_by_hand_is_the_one_that_is_sent() {
+    let sh = |script: &str, secret: &str| {
+        let ran = std::process::Command::new("sh").args(["-c", script]).env("SECRET", secret).output().unwrap();
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    if sh("openssl version", "").is_empty() {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let secret = "whsec_Y2FuYXJ5LTc3YWI=";
+    for (preset, header) in [
+        ("accbooks", "AccBooks-Signature: sha256="),
+        ("stripe", "v1="),
+        ("slack", "v0="),
+        ("shopify", "X-Shopify-Hmac-SHA256: "),
+        ("standard-webhooks", "v1,"),
+    ] {
+        let text = format!("[sources.{preset}]\npath = \"/x\"\nsecrets = [{{ id = \"a\", value = \"env:S\" }}]\n");
+        let mut config = Config::parse(&text, "t.toml", &|_| Some(secret.to_owned()), &[]).unwrap();
+        let source = config.sources.remove(preset).unwrap();
+        let body = Some(b"{\"it's\": \"100 %\"}".to_vec());
+        let shown = dry_run(SendPlan::new(source, "push", "http://h/x".to_owned(), body).unwrap()).unwrap();
+        let script = shown.lines().find_map(|line| line.strip_prefix("#   ")).unwrap();
+        let printed = sh(script, secret);
+        let digest = printed.split_whitespace().next().unwrap_or_else(|| panic!("{shown}"));
+        assert!(digest.len() > 40 && shown.contains(&format!("{header}{digest}'")), "{printed}\n{shown}");
+    }
+}
+
+#[test]
+fn ids_and_types_go_where_the_source_has_them() {
+    let text = "[sources.github]\nsecrets = [{ id = \"a\", value = \"env:S\" }]\n";
+    let mut config = Config::parse(text, "t.toml", &|_| Some(SECRET.to_owned()), &[]).unwrap();
+    let source = config.sources.remove("github").unwrap();
+    let plan = SendPlan::new(source, "push", "http://h/x".to_owned(), Some(b"{}".to_vec())).unwrap();
+    let load = Load::new(SendPlan { seed: 7, ..plan }).unwrap();
+    let (_, event) = load.event(3);
+    let headers = load.headers(3, &event, 0);
+    let named: Vec<_> = headers[1..].iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(named, [("X-GitHub-Delivery", "send_7"), ("X-GitHub-Event", "push")]);
 }
