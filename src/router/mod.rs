@@ -23,10 +23,14 @@
 //! - On disk it holds, in the same batch as its ids, the offset of `seen` that they reflect. After a crash in between,
 //!   the tail is read again. It is only opened for the very topics it was made for.
 //!
+//! That this order of steps keeps the promise through crashes, zombies and rebalances is checked on a `model` of it.
+
 mod batch;
 mod decide;
 mod error;
 pub mod mapping;
+#[cfg(test)]
+mod model;
 mod open;
 mod refill;
 mod run;
