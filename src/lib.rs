@@ -43,6 +43,7 @@ pub mod router;
 pub mod server;
 pub mod signature;
 pub mod simulate;
+pub mod spool;
 pub mod targets;
 pub mod telemetry;
 pub mod topics;

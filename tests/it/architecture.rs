@@ -14,6 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["avro", "signature", "telemetry", "instance"],
     &["lifecycle"],
     &["kafka"],
+    &["spool"],
     &["server"],
     &["targets"],
     &["receiver", "router", "delivery", "console", "simulate", "ledger"],

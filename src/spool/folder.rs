@@ -1,0 +1,107 @@
+//! A spool's folder: who owns it, and what an earlier process left in it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{Disk, sync_folder};
+use super::error::OpenError;
+use super::format::{Head, NoHead};
+use super::ledger::{Key, Ledger, Segment};
+use super::log;
+use super::status::SetAside;
+use crate::avro::Schema;
+
+/// What a head takes at most, and more.
+const HEAD_BYTES: u64 = 64 * 1024;
+
+/// Makes the folder where it is missing and takes its lock, which lasts as long as the file. The folder itself is locked:
+/// a lock file could not be made on a full disk.
+pub(super) fn own(folder: &Path) -> Result<File, OpenError> {
+    let io = |what| move |cause| OpenError::Io { what, folder: folder.to_owned(), cause };
+    if !folder.is_dir() {
+        fs::create_dir_all(folder).map_err(io("make it"))?;
+        // Else a crash could take the folder with everything in it.
+        for above in folder.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            sync_folder(above).map_err(io("sync what is above it"))?;
+        }
+    }
+    let file = File::open(folder).map_err(io("open it"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(OpenError::Io { what: "lock it", folder: folder.to_owned(), cause }),
+    }
+}
+
+/// Enters every segment of an earlier process into the ledger; the number for the next one. With `repair`, files that
+/// never became segments are removed, and those that nobody can read set aside.
+pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) -> io::Result<u64> {
+    let mut next = 0;
+    let mut known = ledger.lock();
+    for (name, bytes) in disk.list()? {
+        let kept = name.strip_suffix(".damaged").and_then(log::number);
+        if let Some(number) = kept.or_else(|| log::number(&name)) {
+            next = next.max(number + 1);
+        }
+        if kept.is_some() {
+            known.set_aside.push(SetAside { file: name, reason: String::new() });
+            continue;
+        }
+        let Some(number) = log::number(&name) else {
+            tracing::warn!(file = name, "a file in the spool's folder is not the spool's; it is left alone");
+            continue;
+        };
+        let mut found = Head::find(&disk.read(&name, 0, HEAD_BYTES)?);
+        if matches!(found, Err(NoHead::Unfinished)) {
+            found = Head::find(&disk.read(&name, 0, bytes)?);
+        }
+        // A head alone holds no event either.
+        let found = found.and_then(
+            |(head, start)| {
+                if start as u64 >= bytes { Err(NoHead::Unfinished) } else { Ok((head, start)) }
+            },
+        );
+        let reason = match found {
+            Ok((head, start)) => match Schema::parse(&name, &head.schema) {
+                Ok(schema) => {
+                    let start = start as u64;
+                    let segment = Segment {
+                        key: Key { salt: head.salt, schema: Arc::new(schema) },
+                        bytes,
+                        start,
+                        durable: bytes,
+                        is_open: false,
+                        is_counted: false,
+                        next: 0,
+                        left: 0,
+                        acknowledged: 0,
+                        received_at: None,
+                        keep: None,
+                    };
+                    known.segments.insert(number, segment);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(NoHead::Unfinished) => {
+                // No event in it was acknowledged: its head was to be durable first.
+                tracing::info!(file = name, bytes, "a segment of the spool was not finished when its process ended");
+                if repair {
+                    disk.remove(&name)?;
+                }
+                continue;
+            }
+            Err(NoHead::Later(version)) => format!("written by a later version of the program, form {version}"),
+            Err(NoHead::Damaged) => "both copies of its head are damaged".to_owned(),
+        };
+        tracing::error!(file = name, reason, "a segment of the spool cannot be read; it is kept for people to look at");
+        let file = if repair { log::aside(number) } else { name.clone() };
+        if repair {
+            disk.rename(&name, &file)?;
+        }
+        known.set_aside.push(SetAside { file, reason });
+    }
+    Ok(next)
+}

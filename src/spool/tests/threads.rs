@@ -1,0 +1,96 @@
+//! The whole spool, with its thread, on a real folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use crate::event::{Envelope, Evidence, Origin, Sha256, Timestamp};
+use crate::spool::{OpenError, Options, Spool, SpoolError, look};
+
+fn envelope(id: &str, body: Vec<u8>) -> Envelope {
+    Envelope {
+        event_id: id.to_owned(),
+        source: "accbooks".to_owned(),
+        event_type: "invoice.paid".to_owned(),
+        occurred_at: None,
+        received_at: Timestamp::parse("2026-05-02T09:14:03Z").unwrap(),
+        content_type: Some("application/json".to_owned()),
+        body_sha256: Sha256::of(&body),
+        body,
+        unusable: None,
+        test: Some("secret".to_owned()),
+        evidence: Evidence { headers: BTreeMap::from([("a".into(), "b".into())]), ..Evidence::absent() },
+        origin: Origin::Live,
+    }
+}
+
+fn options(folder: &std::path::Path) -> Options {
+    Options { folder: folder.join("deep/spool"), max_size: 64 << 20, segment_size: 8 << 20 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_together_is_read_back_and_an_idle_spool_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let spool = Arc::new(Spool::open(&options).unwrap());
+    assert!(matches!(Spool::open(&options), Err(OpenError::Locked { .. })));
+    let appends = (0..200).map(|n| {
+        let spool = Arc::clone(&spool);
+        tokio::spawn(async move { spool.append(&envelope(&format!("e{n}"), vec![1; n]), "00-trace").await.unwrap() })
+    });
+    let mut positions = Vec::new();
+    for append in appends.collect::<Vec<_>>() {
+        positions.push(append.await.unwrap());
+    }
+    positions.sort();
+    assert_eq!(positions.iter().map(|p| p.sequence).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
+    let status = spool.status();
+    assert_eq!((status.events, status.segments, status.failing), (200, 1, None));
+    assert_eq!(status.oldest_received_at.unwrap().to_string(), "2026-05-02T09:14:03.000000Z");
+    let (seen, is_used) = look(&options.folder).unwrap();
+    assert!(seen.events == 200 && is_used && seen.set_aside.is_empty(), "{seen:?}");
+    drop(spool);
+
+    let spool = Spool::open(&options).unwrap();
+    let mut reader = spool.reader();
+    reader.survey().unwrap();
+    assert_eq!(spool.status().events, 200);
+    let batch = reader.next_batch().unwrap().unwrap();
+    let items: Vec<_> = batch.items().collect();
+    assert_eq!(items.len(), 200);
+    for item in items {
+        let entry = item.entry.unwrap();
+        let n: usize = entry.envelope.event_id[1..].parse().unwrap();
+        assert_eq!(entry.envelope, envelope(&format!("e{n}"), vec![1; n]));
+        assert_eq!(entry.traceparent, "00-trace");
+        spool.acknowledged(item.position, item.received_at);
+    }
+    assert!(reader.next_batch().unwrap().is_none());
+    spool.append(&envelope("last", vec![]), "").await.unwrap();
+    let batch = reader.next_batch().unwrap().unwrap();
+    batch.items().for_each(|item| spool.acknowledged(item.position, item.received_at));
+    spool.close();
+    assert_eq!(fs::read_dir(&options.folder).unwrap().count(), 0);
+    assert_eq!(spool.append(&envelope("late", vec![]), "").await, Err(SpoolError::Closed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_drained_is_kept_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let spool = Spool::open(&options).unwrap();
+    for id in ["bad", "good"] {
+        spool.append(&envelope(id, vec![2; 100]), "").await.unwrap();
+    }
+    let too_large = spool.append(&envelope("large", vec![0; 5 << 20]), "").await;
+    assert!(matches!(too_large, Err(SpoolError::TooLarge { .. })), "{too_large:?}");
+    let batch = spool.reader().next_batch().unwrap().unwrap();
+    let items: Vec<_> = batch.items().collect();
+    spool.set_aside(items[0].position, items[0].received_at, "no such source");
+    spool.acknowledged(items[1].position, items[1].received_at);
+    spool.close();
+    let status = spool.status();
+    assert!(status.events == 0 && status.set_aside[0].reason.contains("no such source"), "{status:?}");
+    let names: Vec<_> = fs::read_dir(&options.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, [format!("{:020}.seg.damaged", 0).as_str()]);
+}
