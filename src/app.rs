@@ -119,6 +119,7 @@ pub async fn run(
             receiver: config.receiver.clone(),
             sources: config.sources.values().cloned().collect(),
             live: reload.receiver()?,
+            data_dir: config.data_dir.clone(),
             shutdown_budget: budget,
         };
         let (role, ground) = (role("receiver")?, Arc::clone(&ground));

@@ -4,13 +4,13 @@
 //!
 //! ```text
 //! provider --HTTP--> receiver --> received.<source> --> router --> record topics --> delivery --> targets
-//!                                                         |-> seen.<source>            |-> attempts
-//!                                                         \-> quarantine               \-> dead-letters
+//!                       |            ^                    |-> seen.<source>            |-> attempts
+//!                       \-> spool ---/                    \-> quarantine               \-> dead-letters
 //! ```
 //!
 //! | stage | reads | writes | promise | what a crash does |
 //! |---|---|---|---|---|
-//! | [`receiver`] | HTTP | `received.<source>` | a 200 is durable (G1), nothing unverified is written (G8) | unanswered requests are repeated by the provider |
+//! | [`receiver`] | HTTP | `received.<source>`, or the [`spool`] on its disk until Kafka takes it | a 200 is durable (G1), nothing unverified is written (G8) | unanswered requests are repeated by the provider; the spool is read again |
 //! | [`router`] | `received`, `seen` | records, `seen`, `quarantine`, offsets: one transaction | one event id, one record (G2, G3) | the open transaction is aborted and its rows are read again |
 //! | [`delivery`] | record topics | `attempts`, `dead-letters`, offsets: one transaction | in order per entity (G4), one bad thing stops one thing (G5) | what was in flight is tried again |
 //!

@@ -128,6 +128,7 @@ fn differences(running: &Config, new: &Config) -> Vec<String> {
         linger,
         trusted_proxies: _,
         tls,
+        spool,
     } = receiver;
     let mut found: Vec<String> = [
         ("data_dir", *data_dir != new.data_dir),
@@ -141,6 +142,7 @@ fn differences(running: &Config, new: &Config) -> Vec<String> {
         ("receiver.max_in_flight", *max_in_flight != new.receiver.max_in_flight),
         ("receiver.max_connections", *max_connections != new.receiver.max_connections),
         ("receiver.linger", *linger != new.receiver.linger),
+        ("receiver.spool", *spool != new.receiver.spool),
         // Whether there is TLS at all; what is in it was taken over.
         ("receiver.tls", tls.is_some() != new.receiver.tls.is_some()),
         ("router", *router != new.router),

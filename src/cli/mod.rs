@@ -10,6 +10,7 @@ mod run;
 mod sandbox;
 mod schemas;
 mod send;
+mod spool;
 mod topics;
 
 use std::path::PathBuf;
@@ -48,6 +49,9 @@ enum Command {
     Schemas(schemas::Command),
     /// Send events as a provider would: signed, with its timeouts and repeats
     Send(Box<send::Args>),
+    /// Show or drain what a receiver keeps on disk while Kafka is away
+    #[command(subcommand)]
+    Spool(spool::Command),
     /// Find out where an event is
     #[command(subcommand)]
     Events(events::Command),
@@ -142,6 +146,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Topics(command) => topics::execute(&config, &command).await,
             Command::Schemas(command) => schemas::execute(&config, &command).await,
             Command::Send(args) => send::execute(&config, *args, cli.json).await,
+            Command::Spool(command) => spool::execute(&config, command, cli.json).await,
             Command::Events(command) => events::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,
             Command::Config(_) | Command::Completions { .. } => Ok(Verdict::Done),

@@ -71,7 +71,7 @@ const COMPLETE: &str = "nothing vanishes";
 const ORDERED: &str = "one entity's records stay in order";
 
 /// Properties that would break a promise, with that promise; `*` stands for any ending.
-const REFUSED: [(&str, &str); 24] = [
+const REFUSED: [(&str, &str); 26] = [
     ("acks", ACKNOWLEDGED),
     ("request.required.acks", ACKNOWLEDGED),
     ("message.timeout.ms", ACKNOWLEDGED),
@@ -82,6 +82,10 @@ const REFUSED: [(&str, &str); 24] = [
     ("message.max.bytes", ACKNOWLEDGED),
     ("linger.ms", ACKNOWLEDGED),
     ("queue.buffering.max.ms", ACKNOWLEDGED),
+    // Without reports of success no event would ever count as acknowledged.
+    ("delivery.report.*", ACKNOWLEDGED),
+    // A cluster made up by the client acknowledges and keeps nothing.
+    ("test.*", ACKNOWLEDGED),
     ("enable.idempotence", ONCE),
     ("isolation.level", ONCE),
     ("group.*", ONCE),
@@ -253,6 +257,8 @@ mod tests {
             "request.timeout.ms",
             "message.max.bytes",
             "max.in.flight",
+            "delivery.report.only.error",
+            "test.mock.num.brokers",
             "max.in.flight.requests.per.connection",
             "bootstrap.servers",
             "metadata.broker.list",

@@ -28,6 +28,7 @@ mod route;
 mod scheme;
 mod secret;
 mod source;
+mod spool;
 mod stages;
 mod target;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use route::Route;
 pub use scheme::{Algorithm, Encoding, KeyForm, Part, Scheme, TimeAt};
 pub use secret::Secret;
 pub use source::{Source, SourceSecret, TestWhen, TimeFormat};
+pub use spool::Spool;
 pub use stages::{Delivery, Receiver, Router};
 pub use target::{OnGiveUp, Retry, Start, Target, TargetPreset};
 pub use tls::{ClientAuth, ClientCa, Identity, Tls};

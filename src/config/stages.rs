@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ranges::{self, IpRanges};
 use super::reader::Reader;
+use super::spool::Spool;
 use super::tls::Tls;
 
 /// `[receiver]`: the HTTP side towards the providers.
@@ -31,6 +32,8 @@ pub struct Receiver {
     pub trusted_proxies: IpRanges,
     /// TLS; without it plain HTTP is spoken.
     pub tls: Option<Tls>,
+    /// `[receiver.spool]`.
+    pub spool: Spool,
 }
 
 /// `[router]`: deduplication and mapping.
@@ -75,6 +78,7 @@ impl Receiver {
             linger: r.duration("linger", Duration::ZERO..=SECOND),
             trusted_proxies: IpRanges::new(r.items("trusted_proxies", ranges::range)),
             tls: r.optional_section("tls").and_then(Tls::read),
+            spool: Spool::read(r.section("spool")),
         };
         r.finish();
         receiver

@@ -86,7 +86,7 @@ impl LayoutError {
 }
 
 /// Encoders of every topic, by its name without prefix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Encoders(HashMap<String, Encoder>);
 
 impl Encoders {

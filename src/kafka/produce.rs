@@ -1,9 +1,12 @@
 //! Records to be written, and the idempotent producer outside of transactions.
 
-use std::sync::{Arc, RwLock};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
+use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -69,8 +72,15 @@ impl Producer {
     /// # Errors
     /// When no acknowledgement came in time.
     pub async fn send(&self, record: &Outgoing) -> Result<Place, ProduceError> {
-        let failed = |cause| ProduceError { topic: record.topic.clone(), cause };
-        let client = Arc::clone(&*self.client.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.enqueue(record)?.await.inspect_err(|_| self.mend())
+    }
+
+    /// Puts one record into the queue: those of one partition are written in the order of these calls.
+    ///
+    /// # Errors
+    /// When it cannot be taken: a full queue means that the broker is behind, and waiting here would hide it.
+    pub fn enqueue(&self, record: &Outgoing) -> Result<Sending, ProduceError> {
+        let client = self.client();
         let mut future =
             FutureRecord::to(&record.topic).key(&record.key).payload(&record.value).headers(record.headers.to_kafka());
         if let Some(partition) = record.partition {
@@ -79,16 +89,30 @@ impl Producer {
         if let Some(timestamp) = record.timestamp_ms {
             future = future.timestamp(timestamp);
         }
-        // No waiting for room in the queue: a full queue means the broker is behind, and waiting hides it.
-        match client.send(future, Duration::ZERO).await {
-            Ok(delivery) => Ok(Place { partition: delivery.partition, offset: delivery.offset }),
+        match client.send_result(future) {
+            Ok(delivery) => Ok(Sending { topic: record.topic.clone(), delivery }),
             Err((cause, _)) => {
-                if client.client().fatal_error().is_some() {
-                    self.replace(&client);
-                }
-                Err(failed(cause))
+                self.mend();
+                Err(ProduceError { topic: record.topic.clone(), cause })
             }
         }
+    }
+
+    /// Goes on after an error: replaces a client that cannot be used any more.
+    pub fn mend(&self) {
+        let client = self.client();
+        if client.client().fatal_error().is_some() {
+            self.replace(&client);
+        }
+    }
+
+    /// Begins anew: what was not sent yet is given up.
+    pub fn renew(&self) {
+        self.replace(&self.client());
+    }
+
+    fn client(&self) -> Arc<FutureProducer> {
+        Arc::clone(&*self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until everything sent is acknowledged or given up, at most `budget`.
@@ -96,24 +120,56 @@ impl Producer {
     /// # Errors
     /// When something is left.
     pub fn flush(&self, budget: Duration) -> Result<(), KafkaError> {
-        let client = Arc::clone(&*self.client.read().unwrap_or_else(std::sync::PoisonError::into_inner));
-        client.flush(budget)
+        self.client().flush(budget)
     }
 
     /// An idempotent producer whose sequence broke is fatal for good: only a new client goes on.
     fn replace(&self, broken: &Arc<FutureProducer>) {
-        let mut current = self.client.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self.client.write().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current, broken) {
             return;
         }
         match self.cluster.producer(self.timeout, self.linger).create() {
-            Ok(client) => *current = Arc::new(client),
+            Ok(client) => {
+                let old = std::mem::replace(&mut *current, Arc::new(client));
+                // It waits for its own thread, and no caller should.
+                std::thread::spawn(move || drop(old));
+            }
             Err(error) => tracing::error!(%error, "cannot replace a broken Kafka producer"),
         }
     }
 }
 
+/// A record on its way; completes with its place.
+pub struct Sending {
+    topic: String,
+    delivery: DeliveryFuture,
+}
+
+impl Future for Sending {
+    type Output = Result<Place, ProduceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let delivered = std::task::ready!(Pin::new(&mut self.delivery).poll(cx));
+        let cause = match delivered {
+            Ok(Ok(delivery)) => {
+                return Poll::Ready(Ok(Place { partition: delivery.partition, offset: delivery.offset }));
+            }
+            Ok(Err((cause, _))) => cause,
+            // Its client was replaced before an answer came.
+            Err(_) => KafkaError::Canceled,
+        };
+        Poll::Ready(Err(ProduceError { topic: std::mem::take(&mut self.topic), cause }))
+    }
+}
+
 impl ProduceError {
+    /// Whether the queue was full: the same record can be given again.
+    #[must_use]
+    pub fn is_queue_full(&self) -> bool {
+        self.cause.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+    }
+
     /// Whether the record itself is at fault: too large for the topic.
     #[must_use]
     pub fn is_too_large(&self) -> bool {

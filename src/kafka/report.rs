@@ -39,7 +39,8 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What an operator should know.
     pub warnings: Vec<Warning>,
-    /// Topics whose acknowledged records one broker can lose, by replication factor and `min.insync.replicas`.
+    /// Topics that one broker can stop, or whose acknowledged records it can lose, by replication factor and
+    /// `min.insync.replicas`.
     weak: BTreeMap<(usize, i64), Vec<String>>,
 }
 
@@ -83,8 +84,13 @@ impl Report {
     /// Sums weak topics up in one warning for each degree of weakness.
     pub(super) fn tell_weak(&mut self) {
         for ((replication, min_insync), names) in std::mem::take(&mut self.weak) {
+            let what = match i64::try_from(replication) {
+                Ok(copies) if copies < min_insync => "no record can ever be acknowledged",
+                Ok(copies) if copies > 1 && copies == min_insync => "with one broker away nothing can be written",
+                _ => "with one broker, acknowledged records can be lost",
+            };
             self.warnings.push(Warning(format!(
-                "replication factor {replication} and min.insync.replicas {min_insync}: with one broker, acknowledged records of these {} topics can be lost: {}",
+                "replication factor {replication} and min.insync.replicas {min_insync}: {what}; {} topics: {}",
                 names.len(),
                 names.join(", ")
             )));
@@ -134,7 +140,7 @@ pub(super) fn compare(topic: &Topic, name: &str, is: &Existing, report: &mut Rep
         )));
     }
     let min_insync = number("min.insync.replicas");
-    if is.replication < 2 || min_insync < 2 {
+    if is.replication < 2 || min_insync < 2 || i64::try_from(is.replication).is_ok_and(|copies| copies <= min_insync) {
         report.weak.entry((is.replication, min_insync)).or_default().push(name.to_owned());
     }
 }

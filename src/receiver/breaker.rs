@@ -1,7 +1,7 @@
 //! Whether events can be made durable now, as the last tries and looks tell. Pure: time is a parameter.
 //!
-//! Closed lets everything through. A few failures in a row open it: events are refused at once, instead of each waiting
-//! out its provider's deadline. A look that finds the cluster there half-opens it: one event at a time is tried; the
+//! Closed lets everything through. A few failures in a row open it: events take the other way at once, instead of each
+//! waiting out its budget. A look that finds the cluster there half-opens it: one event at a time is tried; the
 //! first success closes it, a failure opens it again.
 
 use std::time::Duration;
@@ -52,6 +52,11 @@ impl Breaker {
                 true
             }
         }
+    }
+
+    /// Whether an event became durable after `then`.
+    pub(super) fn succeeded_since(&self, then: Instant) -> bool {
+        matches!(&self.state, State::Closed { succeeded_at: Some(at), .. } if *at > then)
     }
 
     /// An event became durable.

@@ -22,6 +22,12 @@ pub enum Error {
     /// The Kafka client's settings are unusable.
     #[error("the receiver's Kafka producer cannot be made (`kafka.properties`): {0}")]
     Producer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The spool's folder cannot be had.
+    #[error(transparent)]
+    Spool(#[from] crate::spool::OpenError),
+    /// The spool's way to Kafka cannot be had.
+    #[error(transparent)]
+    Drain(#[from] super::drain::DrainError),
     /// Topics or schemas are missing or wrong.
     #[error(transparent)]
     Layout(#[from] LayoutError),

@@ -2,14 +2,19 @@
 //!
 //! - **Reads** webhooks posted to the sources' paths: HTTP/1.1 and HTTP/2, by TLS with or without a client's certificate,
 //!   or plain behind a proxy.
-//! - **Writes** one [`Envelope`](crate::event::Envelope) per verified request to `received.<source>`, key `event_id`.
+//! - **Writes** one [`Envelope`](crate::event::Envelope) per verified request to `received.<source>`, key `event_id`;
+//!   what its spool holds to `control`.
 //! - **Promises** that a 2xx goes out only once the event is durable, and an answer always before the provider's own
 //!   deadline; that nothing is parsed or written before a signature is proved; that a reload of the configuration drops
 //!   no request.
-//! - **On failure** answers 503 with `Retry-After`: the provider sends the event again, and the router takes it once.
-//!   An acknowledgement that did not come is a failure too, though the event may be in the log.
+//! - **On failure** of Kafka, or without its acknowledgement within the source's `ack_budget_percent`, the event goes to
+//!   the [spool](crate::spool) and is answered 200; while Kafka is known to be away, at once. Neither topics nor schemas
+//!   have to be seen for that. The spool drains to Kafka in its own order. Where it is full or fails too, the answer is
+//!   503 with `Retry-After`: the provider sends the event again. An event may come to Kafka by both ways; the router
+//!   takes it once.
 //! - **A crash** loses what was not answered; the provider repeats that.
-//! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`,
+//! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`, `ledgerhook_receiver_direct`,
+//!   `ledgerhook_spool_events`, `ledgerhook_spool_bytes`, `ledgerhook_loss_horizon_seconds`,
 //!   `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
 //!   [`RejectedRequests`](crate::telemetry::RejectedRequests), and nowhere else.
 //!
@@ -24,8 +29,14 @@
 //! | `members` | a JSON object whose repeated members are known (pure) |
 //! | `evidence` | [`Verified`] -> envelope: what an auditor needs (pure) |
 //! | `trace` | `traceparent`, taken or made (pure) |
-//! | `publish` | where an event becomes durable: Kafka |
-//! | `breaker` | whether that works now (pure) |
+//! | `publish` | where an event becomes durable: Kafka, or the spool |
+//! | `durable` | where that was, or why nowhere |
+//! | `breaker` | whether Kafka works now (pure) |
+//! | `horizon` | how long until a provider gives up what could not be taken (pure) |
+//! | `drain` | from the spool to Kafka |
+//! | `record` | an envelope as a record (pure) |
+//! | `keep` | the spool's life beside the receiver's |
+//! | `report` | the spool's state in `control` |
 //! | `answer` | answers as the contract has them |
 //! | `sparing` | a bound on log lines that strangers can cause |
 //! | `run` | all of it together: start, readiness, shutdown |
@@ -33,19 +44,26 @@
 mod answer;
 mod body;
 mod breaker;
+mod drain;
+mod durable;
 mod error;
 pub mod evidence;
 pub mod extract;
 pub mod forwarded;
+mod horizon;
+mod keep;
 mod live;
 mod members;
 mod publish;
+mod record;
+mod report;
 mod request;
 mod routes;
 mod run;
 mod sparing;
 mod trace;
 
+pub use drain::{DrainError, drain};
 pub use error::Error;
 pub use live::Live;
 pub use request::{RawRequest, Verified};

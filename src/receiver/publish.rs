@@ -1,25 +1,33 @@
-//! Where an event becomes durable. Kafka is the one way now; a spool on disk comes after it, as a further [`Durable`].
+//! Where an event becomes durable: on Kafka, or on disk where Kafka does not acknowledge in time.
+//!
+//! An event that went to the spool may still reach Kafka from the attempt before, and then comes twice: the router takes
+//! it once. The producer gives it up when the source's budget is over, so that this stays rare.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
+use super::durable::{Durable, NotDurable};
 use super::error::Error;
+use super::horizon::Horizon;
+use super::record::record;
 use crate::config::{self, Source};
 use crate::event::Envelope;
 use crate::kafka::client::Cluster;
-use crate::kafka::headers::{CloudEvent, Headers};
 use crate::kafka::layout::Encoders;
-use crate::kafka::produce::{Outgoing, Producer};
-use crate::telemetry::RoleHealth;
+use crate::kafka::produce::{Place, ProduceError, Producer};
+use crate::spool::Spool;
+use crate::telemetry::{Metrics, RoleHealth};
 use crate::topics;
 
 /// Part of a provider's deadline, in percent, after which an answer goes out whatever it is. The rest is for the
-/// network; without a spool there is nothing else to spend time on.
+/// network.
 const ANSWER_WITHIN_PERCENT: u32 = 80;
 /// An acknowledgement that did not come within this long counts against Kafka.
 const FAIR_WAIT: Duration = Duration::from_millis(500);
@@ -31,41 +39,15 @@ pub(super) fn answer_within(source: &Source) -> Duration {
     source.deadline * ANSWER_WITHIN_PERCENT / 100
 }
 
-/// Where an event is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durable {
-    /// On Kafka, on all in-sync replicas.
-    Kafka,
-}
-
-impl Durable {
-    /// Its name as label `path` of `ledgerhook_receiver_ack_seconds`.
-    pub(super) const fn path(self) -> &'static str {
-        match self {
-            Self::Kafka => "kafka",
-        }
-    }
-}
-
-/// Why an event is not known to be durable. After a failed or late produce it may be in the log: the provider's repeat
-/// is taken once.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotDurable {
-    /// Topics and schemas were not seen yet.
-    #[error("Kafka and the schema registry were not reached yet")]
-    NotReady,
-    /// Recent events failed: not tried.
-    #[error("Kafka is away")]
-    Away,
-    /// No acknowledgement before the provider's deadline.
-    #[error("Kafka did not acknowledge in time")]
-    Late,
-    /// Kafka refused, or gave the record up.
-    #[error("{0}")]
-    Refused(String),
-    /// The envelope could not be written as Avro: a fault of ours.
-    #[error("the envelope cannot be encoded: {0}")]
-    Encoding(String),
+/// What a publisher is given.
+pub(super) struct Means {
+    /// Where to say whether events can be made durable.
+    pub(super) health: RoleHealth,
+    /// From then on the role's health is not ours to say.
+    pub(super) stopping: CancellationToken,
+    pub(super) metrics: Arc<Metrics>,
+    /// None where the configuration wants none.
+    pub(super) spool: Option<Arc<Spool>>,
 }
 
 /// Makes events durable, and knows whether it can.
@@ -73,11 +55,13 @@ pub(super) struct Publisher {
     lanes: HashMap<String, Lane>,
     producers: Vec<Arc<Producer>>,
     encoders: OnceLock<Encoders>,
+    /// Cancelled once the encoders are there.
+    reached: CancellationToken,
+    /// Why Kafka and the registry were not reached yet.
+    unreached: Mutex<String>,
     /// One for each source: a topic in trouble stops no other.
     breakers: Mutex<BTreeMap<String, Breaker>>,
-    health: RoleHealth,
-    /// From then on the role's health is not ours to say.
-    stopping: CancellationToken,
+    means: Means,
 }
 
 /// One source's way into its topic.
@@ -85,10 +69,17 @@ struct Lane {
     name: String,
     topic: String,
     producer: Arc<Producer>,
+    /// How long Kafka is waited for, from a request's arrival.
+    budget: Duration,
+    /// When an answer goes out, from a request's arrival.
+    answer_within: Duration,
+    /// Its breaker opened: whoever waits for Kafka waits in vain.
+    opened: Notify,
+    horizon: Mutex<Horizon>,
 }
 
 impl Publisher {
-    /// A publisher for these sources. It refuses until [`Publisher::reached`].
+    /// A publisher for these sources. Kafka is used from [`Publisher::reached`] on.
     ///
     /// # Errors
     /// When the Kafka client's settings are unusable.
@@ -96,14 +87,13 @@ impl Publisher {
         cluster: &Cluster,
         receiver: &config::Receiver,
         sources: &[Source],
-        health: RoleHealth,
-        stopping: CancellationToken,
+        means: Means,
     ) -> Result<Self, Error> {
         // A record's own timeout is set per client: one for each distinct budget.
         let mut by_budget: HashMap<Duration, Arc<Producer>> = HashMap::new();
         let mut lanes = HashMap::new();
         for source in sources {
-            let budget = answer_within(source);
+            let budget = if means.spool.is_some() { source.ack_budget() } else { answer_within(source) };
             let producer = match by_budget.get(&budget) {
                 Some(producer) => Arc::clone(producer),
                 None => {
@@ -115,24 +105,53 @@ impl Publisher {
                 }
             };
             let name = topics::received(&source.name);
-            let topic = cluster.topic(&name);
-            lanes.insert(source.name.clone(), Lane { name, topic, producer });
+            let lane = Lane {
+                topic: cluster.topic(&name),
+                name,
+                producer,
+                budget,
+                answer_within: answer_within(source),
+                opened: Notify::new(),
+                horizon: Mutex::new(Horizon::new(source.retry_schedule.clone())),
+            };
+            lanes.insert(source.name.clone(), lane);
         }
-        Ok(Self {
+        let publisher = Self {
             lanes,
             producers: by_budget.into_values().collect(),
             encoders: OnceLock::new(),
+            reached: CancellationToken::new(),
+            unreached: Mutex::new("starting".to_owned()),
             breakers: Mutex::new(sources.iter().map(|source| (source.name.clone(), Breaker::new())).collect()),
-            health,
-            stopping,
-        })
+            means,
+        };
+        publisher.tell();
+        Ok(publisher)
     }
 
-    /// Topics and schemas are there: from now on events are taken.
+    /// Topics and schemas are there: from now on events go to Kafka.
     pub(super) fn reached(&self, encoders: Encoders) {
         // Reached once; a second time the same ids would come.
         drop(self.encoders.set(encoders));
-        self.health.ready();
+        tracing::info!("events go to Kafka");
+        self.reached.cancel();
+        self.tell();
+    }
+
+    /// Waits until topics and schemas were reached.
+    pub(super) async fn until_reached(&self) {
+        self.reached.cancelled().await;
+    }
+
+    /// Topics and schemas could not be looked at, for this reason.
+    pub(super) fn unreached(&self, why: &str) {
+        why.clone_into(&mut self.unreached.lock().unwrap_or_else(PoisonError::into_inner));
+        self.tell();
+    }
+
+    /// The encoders of all topics, once they were reached.
+    pub(super) fn encoders(&self) -> Option<&Encoders> {
+        self.encoders.get()
     }
 
     /// A look at a source's topic, begun then, found it or not.
@@ -140,52 +159,112 @@ impl Publisher {
         self.learn(source, |breaker| breaker.looked(began, found));
     }
 
-    /// Whether any source's events are refused because its topic is known to be away.
+    /// Whether events of any source cannot go to Kafka now, as far as is known.
     pub(super) fn is_away(&self) -> bool {
-        first_open(&self.breakers()).is_some()
+        self.encoders.get().is_none() || first_open(&self.breakers()).is_some()
     }
 
-    /// Makes an event durable by `by`.
+    /// Makes an event durable whose request arrived then.
     ///
     /// # Errors
-    /// When it is not known to be durable then.
+    /// When it is not known to be durable by the time the request has to be answered.
     pub(super) async fn publish(
         &self,
         envelope: &Envelope,
         traceparent: &str,
-        by: Instant,
+        arrived: Instant,
     ) -> Result<Durable, NotDurable> {
-        let encoders = self.encoders.get().ok_or(NotDurable::NotReady)?;
         let missing = || NotDurable::Encoding(format!("source {} has no topic", envelope.source));
         let lane = self.lanes.get(&envelope.source).ok_or_else(missing)?;
-        let encoder = encoders.of(&lane.name).ok_or_else(missing)?;
-        let value = encoder.encode(envelope).map_err(|error| NotDurable::Encoding(error.to_string()))?;
-        let record = Outgoing {
-            topic: lane.topic.clone(),
-            partition: None,
-            key: envelope.event_id.clone().into_bytes(),
-            value,
-            headers: headers(envelope, traceparent),
-            timestamp_ms: Some(envelope.received_at.as_millis()),
+        let outcome = match self.to_kafka(lane, envelope, traceparent, arrived + lane.budget).await {
+            Ok(_) => Ok(Durable::Kafka),
+            Err(error) => self.to_spool(lane, envelope, traceparent, arrived, error).await,
         };
+        let mut horizon = lane.horizon.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Ok(_) => horizon.accepted(&envelope.event_id),
+            Err(_) => horizon.refused(&envelope.event_id, Instant::now()),
+        }
+        drop(horizon);
+        outcome
+    }
+
+    async fn to_kafka(
+        &self,
+        lane: &Lane,
+        envelope: &Envelope,
+        traceparent: &str,
+        by: Instant,
+    ) -> Result<Place, NotDurable> {
+        let encoders = self.encoders.get().ok_or(NotDurable::NotReady)?;
+        let encoder = encoders.of(&lane.name).ok_or(NotDurable::NotReady)?;
+        let record = record(&lane.topic, encoder, envelope, traceparent);
+        let record = record.map_err(|error| NotDurable::Encoding(error.to_string()))?;
         let began = Instant::now();
+        if began >= by {
+            // The body took the time. No fault of Kafka's.
+            return Err(NotDurable::Late);
+        }
         if !self.breakers().get_mut(&envelope.source).is_some_and(|breaker| breaker.admit(began)) {
             return Err(NotDurable::Away);
         }
-        let failure = match timeout_at(by, lane.producer.send(&record)).await {
-            Ok(Ok(_)) => {
-                self.learn(&envelope.source, |breaker| breaker.succeeded(Instant::now()));
-                return Ok(Durable::Kafka);
+        let source = envelope.source.as_str();
+        let mut sending = pin!(lane.producer.send(&record));
+        let fair = if self.means.spool.is_some() { by.min(began + FAIR_WAIT) } else { by };
+        if let Ok(sent) = timeout_at(fair, &mut sending).await {
+            return self.judged(source, sent);
+        }
+        if fair < by {
+            // Nobody's record was acknowledged since: three such, and there is no use in waiting.
+            self.learn(source, |breaker| {
+                if !breaker.succeeded_since(began) {
+                    breaker.failed("no acknowledgement comes");
+                }
+            });
+            let mut opened = pin!(lane.opened.notified());
+            opened.as_mut().enable();
+            if self.breakers().get(source).is_some_and(|breaker| breaker.open().is_some()) {
+                return Err(NotDurable::Away);
             }
+            return tokio::select! {
+                sent = timeout_at(by, &mut sending) => match sent {
+                    Ok(sent) => self.judged(source, sent),
+                    Err(_) => Err(NotDurable::Late),
+                },
+                () = opened => Err(NotDurable::Away),
+            };
+        }
+        if began.elapsed() >= FAIR_WAIT {
+            self.learn(source, |breaker| breaker.failed(&NotDurable::Late.to_string()));
+        }
+        Err(NotDurable::Late)
+    }
+
+    fn judged(&self, source: &str, sent: Result<Place, ProduceError>) -> Result<Place, NotDurable> {
+        sent.inspect(|_| self.learn(source, |breaker| breaker.succeeded(Instant::now()))).map_err(|error| {
             // The record's own fault says nothing of the cluster.
-            Ok(Err(error)) if error.is_too_large() => return Err(NotDurable::Refused(error.to_string())),
-            Ok(Err(error)) => NotDurable::Refused(error.to_string()),
-            // A body that came late left Kafka no time: no fault of Kafka's.
-            Err(_) if began.elapsed() < FAIR_WAIT => return Err(NotDurable::Late),
-            Err(_) => NotDurable::Late,
-        };
-        self.learn(&envelope.source, |breaker| breaker.failed(&failure.to_string()));
-        Err(failure)
+            if !error.is_too_large() {
+                self.learn(source, |breaker| breaker.failed(&error.to_string()));
+            }
+            NotDurable::Refused(error.to_string())
+        })
+    }
+
+    async fn to_spool(
+        &self,
+        lane: &Lane,
+        envelope: &Envelope,
+        traceparent: &str,
+        arrived: Instant,
+        kafka: NotDurable,
+    ) -> Result<Durable, NotDurable> {
+        let Some(spool) = &self.means.spool else { return Err(kafka) };
+        let kafka = Box::new(kafka);
+        match timeout_at(arrived + lane.answer_within, spool.append(envelope, traceparent)).await {
+            Ok(Ok(_)) => Ok(Durable::Spool),
+            Ok(Err(spool)) => Err(NotDurable::Nowhere { kafka, spool }),
+            Err(_) => Err(NotDurable::SlowSpool(kafka)),
+        }
     }
 
     /// Waits until everything sent is acknowledged or given up, at most `budget`. Blocks.
@@ -193,7 +272,35 @@ impl Publisher {
         let by = Instant::now() + budget;
         for producer in &self.producers {
             if let Err(error) = producer.flush(by.saturating_duration_since(Instant::now())) {
-                tracing::warn!(%error, "records left unacknowledged; their senders were told so");
+                tracing::warn!(%error, "records left unacknowledged; they are in the spool, or their senders were told");
+            }
+        }
+    }
+
+    /// Shows what changes by itself: health with the spool's, its size, and how long providers will still repeat.
+    pub(super) fn show(&self, now: Instant) {
+        self.tell();
+        let metrics = &self.means.metrics;
+        if let Some(spool) = &self.means.spool {
+            let status = spool.status();
+            metrics.spool_events.set(i64::try_from(status.events).unwrap_or(i64::MAX));
+            metrics.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
+        }
+        for (source, lane) in &self.lanes {
+            let (left, forgotten) = lane.horizon.lock().unwrap_or_else(PoisonError::into_inner).left(now);
+            match left {
+                Some(left) => {
+                    metrics.loss_horizon_seconds.with_label_values(&[source]).set(left.as_secs_f64());
+                }
+                // An error says that it was not shown.
+                None => drop(metrics.loss_horizon_seconds.remove_label_values(&[source])),
+            }
+            if forgotten > 0 {
+                tracing::error!(
+                    source,
+                    events = forgotten,
+                    "events were refused and did not come again before their provider gave them up; unless another receiver took them, they have to be repeated by hand"
+                );
             }
         }
     }
@@ -208,30 +315,50 @@ impl Publisher {
         let Some(breaker) = breakers.get_mut(source) else { return };
         let before = breaker.open().map(str::to_owned);
         change(breaker);
-        if before.as_deref() == breaker.open() || self.stopping.is_cancelled() {
+        let after = breaker.open().map(str::to_owned);
+        drop(breakers);
+        if before == after {
             return;
         }
-        match first_open(&breakers) {
-            None => self.health.ready(),
-            Some((source, reason)) => self.health.not_ready(&format!("source {source}: {reason}")),
+        if let Some(lane) = self.lanes.get(source).filter(|_| before.is_none()) {
+            lane.opened.notify_waiters();
+        }
+        match &after {
+            _ if self.means.spool.is_none() => {}
+            Some(reason) if before.is_none() => tracing::warn!(source, reason, "events go to the spool"),
+            None => tracing::info!(source, "events go to Kafka again"),
+            Some(_) => {}
+        }
+        self.tell();
+    }
+
+    /// Says whether events can be made durable: on Kafka, or in the spool.
+    fn tell(&self) {
+        let is_reached = self.encoders.get().is_some();
+        let breakers = self.breakers();
+        for (source, breaker) in breakers.iter() {
+            let is_direct = is_reached && breaker.open().is_none();
+            self.means.metrics.receiver_direct.with_label_values(&[source]).set(i64::from(is_direct));
+        }
+        if self.means.stopping.is_cancelled() {
+            return;
+        }
+        let kafka = match first_open(&breakers) {
+            _ if !is_reached => Some(self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            Some((source, reason)) => Some(format!("source {source}: {reason}")),
+            None => None,
+        };
+        let Some(kafka) = kafka else { return self.means.health.ready() };
+        match self.means.spool.as_ref().map(|spool| spool.status().failing) {
+            Some(None) => self.means.health.ready(),
+            Some(Some(spool)) => self.means.health.not_ready(&format!("{kafka}; {spool}")),
+            None => self.means.health.not_ready(&kafka),
         }
     }
 }
 
 fn first_open(breakers: &BTreeMap<String, Breaker>) -> Option<(&str, &str)> {
     breakers.iter().find_map(|(source, breaker)| Some((source.as_str(), breaker.open()?)))
-}
-
-fn headers(envelope: &Envelope, traceparent: &str) -> Headers {
-    let time = envelope.occurred_at.map(|time| time.to_string());
-    Headers::cloud_event(&CloudEvent {
-        id: &envelope.event_id,
-        source: &envelope.source,
-        event_type: &envelope.event_type,
-        time: time.as_deref(),
-        subject: None,
-        traceparent: Some(traceparent),
-    })
 }
 
 #[cfg(test)]
@@ -247,15 +374,16 @@ mod tests {
         let config = Config::defaults().unwrap();
         let health = Health::default();
         let sources = [source("accelex"), source("accbooks")];
-        let publisher = Publisher::new(
-            &Cluster::new(&config.kafka),
-            &config.receiver,
-            &sources,
-            health.role("receiver"),
-            CancellationToken::new(),
-        )
-        .unwrap();
-        publisher.health.ready();
+        let means = Means {
+            health: health.role("receiver"),
+            stopping: CancellationToken::new(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            spool: None,
+        };
+        let publisher = Publisher::new(&Cluster::new(&config.kafka), &config.receiver, &sources, means).unwrap();
+        assert_eq!(health.states()["receiver"], State::NotReady("starting".to_owned()));
+        publisher.reached(Encoders::default());
+        assert_eq!(health.states()["receiver"], State::Ready);
         let began = Instant::now();
         publisher.looked("accbooks", began, Err("topic gone".to_owned()));
         assert_eq!(health.states()["receiver"], State::NotReady("source accbooks: topic gone".to_owned()));
@@ -264,7 +392,7 @@ mod tests {
         assert_eq!((admits("accbooks"), admits("accelex")), (false, true));
         publisher.looked("accbooks", began, Ok(()));
         assert_eq!(health.states()["receiver"], State::Ready);
-        publisher.stopping.cancel();
+        publisher.means.stopping.cancel();
         publisher.looked("accbooks", began, Err("topic gone".to_owned()));
         assert_eq!(health.states()["receiver"], State::Ready, "on the way down health is not ours to say");
     }

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::durable::NotDurable;
 use super::live::{Live, Served};
-use super::publish::{NotDurable, Publisher, answer_within};
+use super::publish::{Publisher, answer_within};
 use super::request::{RawRequest, head_bytes};
 use super::sparing::Sparing;
 use super::{answer, body, evidence, extract, trace};
@@ -141,7 +142,7 @@ impl Receiver {
         let read = extract::extract(source, &verified);
         let envelope = evidence::envelope(source, &verified, &read, &self.role.instance);
         let traceparent = trace::traceparent(&verified.request().headers, id);
-        match self.publisher.publish(&envelope, &traceparent, answer_by).await {
+        match self.publisher.publish(&envelope, &traceparent, arrived).await {
             Ok(durable) => {
                 let seconds = whole_at.elapsed().as_secs_f64();
                 let labels = [source.name.as_str(), durable.path()];
@@ -204,6 +205,10 @@ fn report(source: &Source, event_id: &str, error: &NotDurable) {
         }
         NotDurable::Late | NotDurable::Refused(_) => {
             tracing::warn!(source = source.name, event_id, %error, "event not known to be durable");
+        }
+        // Both ways closed: each event is at stake now.
+        NotDurable::Nowhere { .. } | NotDurable::SlowSpool(_) => {
+            tracing::warn!(source = source.name, event_id, %error, "event refused");
         }
         NotDurable::Encoding(_) => {
             tracing::error!(source = source.name, event_id, %error, "event cannot be stored");

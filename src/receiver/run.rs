@@ -1,6 +1,7 @@
-//! The receiver as a whole: serves at once, takes events as soon as Kafka and the registry are there, and drains.
+//! The receiver as a whole: serves and takes events at once, whether Kafka and the registry are there or not, and drains.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::keep::{self, Keeper};
 use super::live::Live;
-use super::publish::Publisher;
+use super::publish::{Means, Publisher};
 use super::routes::{Receiver, routes};
 use super::sparing::Sparing;
 use crate::config::{self, Source};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub sources: Vec<Source>,
     /// What requests to these sources are judged by; a new value counts from the next request on.
     pub live: watch::Receiver<Arc<Live>>,
+    /// Where the spool is unless `[receiver.spool]` says otherwise.
+    pub data_dir: PathBuf,
     /// Longest time from the call to stop until it ends.
     pub shutdown_budget: Duration,
 }
@@ -46,20 +50,29 @@ pub struct Settings {
 /// Runs a receiver until the role is told to stop. `bound` hears the address it listens on.
 ///
 /// # Errors
-/// When it cannot listen, or topics or schemas are missing or wrong; not for a Kafka or registry that is away.
+/// When it cannot listen, another process owns its spool, or topics or schemas are missing or wrong; not for a Kafka or
+/// registry that is away.
 pub async fn run(
     settings: Settings,
     ground: Arc<Ground>,
     role: Role,
     bound: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
-    let Settings { receiver: section, sources, live, shutdown_budget } = settings;
+    let Settings { receiver: section, sources, live, data_dir, shutdown_budget } = settings;
     let listen = |cause| Error::Listen { address: section.listen, cause };
     let listener = TcpListener::bind(section.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let stopping = role.stop.child_token();
-    let health = role.health.clone();
-    let publisher = Arc::new(Publisher::new(&ground.cluster, &section, &sources, health, stopping.clone())?);
+    let spool = keep::open(&section.spool, &data_dir).await?;
+    let means = Means {
+        health: role.health.clone(),
+        stopping: stopping.clone(),
+        metrics: Arc::clone(&role.metrics),
+        spool: spool.clone(),
+    };
+    let publisher = Arc::new(Publisher::new(&ground.cluster, &section, &sources, means)?);
+    let rate = section.spool.drain_rate;
+    let mut keeper = Keeper::start(&publisher, spool, &ground.cluster, rate, &role.instance)?;
     bound(address);
 
     let watched = sources.iter().map(|source| source.name.clone()).collect();
@@ -77,7 +90,7 @@ pub async fn run(
 
     // A task of its own: looking blocks its thread for as long as a broker does not answer.
     let mut watch = JoinSet::new();
-    watch.spawn(keep_watch(Arc::clone(&publisher), ground, role.clone(), watched, stopping.clone()));
+    watch.spawn(keep_watch(Arc::clone(&publisher), ground, watched, stopping.clone()));
     let limits = Limits {
         header_timeout: section.header_timeout,
         idle_timeout: section.idle_timeout,
@@ -110,10 +123,18 @@ pub async fn run(
                     stopping.cancel();
                 }
             }
+            error = keeper.failed(), if stopped_at.is_none() => {
+                role.health.not_ready(&error.to_string());
+                outcome = Err(error);
+                stopped_at = Some(Instant::now());
+                stopping.cancel();
+            }
         }
     }
     watch.abort_all();
-    let left = shutdown_budget.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
+    let left = || shutdown_budget.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
+    keeper.end(left()).await;
+    let left = left();
     let flushed = on_thread("receiver-flush", move || publisher.flush(left.max(LEAST_FLUSH))).await;
     if let Err(error) = flushed {
         tracing::warn!(%error, "the producer was not flushed");
@@ -125,11 +146,10 @@ pub async fn run(
 async fn keep_watch(
     publisher: Arc<Publisher>,
     ground: Arc<Ground>,
-    role: Role,
     sources: Vec<String>,
     stop: CancellationToken,
 ) -> Result<(), LayoutError> {
-    let Some(encoders) = ground.ready(&stop, |why| role.health.not_ready(why)).await? else { return Ok(()) };
+    let Some(encoders) = ground.ready(&stop, |why| publisher.unreached(why)).await? else { return Ok(()) };
     publisher.reached(encoders);
     loop {
         let pause = if publisher.is_away() { LOOK_AGAIN } else { LOOK };

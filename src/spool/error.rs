@@ -18,7 +18,7 @@ pub enum OpenError {
         folder: PathBuf,
     },
     /// The file system refuses.
-    #[error("cannot {what} in the spool's folder {}: {cause}", folder.display())]
+    #[error("the spool in {}: cannot {what}: {cause}", folder.display())]
     Io {
         /// What was being done.
         what: &'static str,

@@ -20,18 +20,20 @@ const HEAD_BYTES: u64 = 64 * 1024;
 /// a lock file could not be made on a full disk.
 pub(super) fn own(folder: &Path) -> Result<File, OpenError> {
     let io = |what| move |cause| OpenError::Io { what, folder: folder.to_owned(), cause };
-    if !folder.is_dir() {
-        fs::create_dir_all(folder).map_err(io("make it"))?;
-        // Else a crash could take the folder with everything in it.
-        for above in folder.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-            sync_folder(above).map_err(io("sync what is above it"))?;
-        }
+    let made: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    fs::create_dir_all(folder).map_err(io("make the folder"))?;
+    // Else a crash could take a folder just made, with everything in it.
+    for above in made.into_iter().filter_map(Path::parent) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        sync_folder(above).map_err(io("sync the folder above"))?;
     }
-    let file = File::open(folder).map_err(io("open it"))?;
+    let file = File::open(folder).map_err(io("open the folder"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
-        Err(TryLockError::Error(cause)) => Err(OpenError::Io { what: "lock it", folder: folder.to_owned(), cause }),
+        Err(TryLockError::Error(cause)) => {
+            Err(OpenError::Io { what: "lock the folder", folder: folder.to_owned(), cause })
+        }
     }
 }
 
@@ -53,10 +55,15 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
             tracing::warn!(file = name, "a file in the spool's folder is not the spool's; it is left alone");
             continue;
         };
-        let mut found = Head::find(&disk.read(&name, 0, HEAD_BYTES)?);
-        if matches!(found, Err(NoHead::Unfinished)) {
-            found = Head::find(&disk.read(&name, 0, bytes)?);
-        }
+        let read = disk.read(&name, 0, HEAD_BYTES).and_then(|head| match Head::find(&head) {
+            Err(NoHead::Unfinished) => Ok(Head::find(&disk.read(&name, 0, bytes)?)),
+            found => Ok(found),
+        });
+        let found = match read {
+            // Its owner has drained it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !repair => continue,
+            found => found?,
+        };
         // A head alone holds no event either.
         let found = found.and_then(
             |(head, start)| {

@@ -43,7 +43,7 @@ pub(super) struct Segment {
     pub(super) left: u64,
     /// All events before this sequence are acknowledged.
     pub(super) acknowledged: u64,
-    /// No event not acknowledged was received before this.
+    /// When its first event not acknowledged was received, or a little before.
     pub(super) received_at: Option<Timestamp>,
     /// Why the file is kept under another name when its events are acknowledged.
     pub(super) keep: Option<String>,

@@ -30,6 +30,7 @@
 //! | `entry` | an envelope with its trace as bytes |
 //! | `disk` | what is asked of a file system; tests put another one under it |
 //! | `log` | groups made durable, segments opened, closed and removed |
+//! | `writer` | its thread: everything that waits goes into one group |
 //! | `reader` | durable entries in order, damage counted |
 //! | `ledger`, `status` | what is known of every segment; the sum of it |
 //! | `folder` | the lock, and what an earlier process left |
@@ -45,16 +46,15 @@ mod reader;
 mod status;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 
 pub use entry::{Entry, EntryError};
 pub use error::{OpenError, SpoolError};
@@ -67,19 +67,14 @@ use crate::event::{Envelope, Timestamp};
 use disk::{Disk, Folder};
 use ledger::Ledger;
 use log::{Bounds, Log};
+use writer::{Command, write};
 
 /// Name of the schema of what is kept.
 const SCHEMA: &str = "Envelope";
 /// Entries that wait to be written; more are refused. Requests in flight are bounded before.
 const QUEUE: usize = 4096;
-/// Bytes written with one sync: what a slow disk writes in a fraction of a provider's deadline.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// Zeros written ahead of the records.
 const AHEAD: u64 = 1024 * 1024;
-/// Between two tries after a failure.
-const RETRY: Duration = Duration::from_secs(1);
-/// After this long without an entry an active segment with nothing left in it is removed.
-const IDLE: Duration = Duration::from_millis(500);
 
 /// Where a spool is, and its bounds.
 #[derive(Clone, Debug)]
@@ -104,16 +99,6 @@ pub struct Spool {
     _lock: File,
 }
 
-enum Command {
-    Append {
-        payload: Vec<u8>,
-        done: oneshot::Sender<Result<Position, SpoolError>>,
-    },
-    /// Something was acknowledged whole.
-    Tidy,
-    End,
-}
-
 impl Spool {
     /// Takes the folder and begins to write. What an earlier process left is there for a [`Spool::reader`].
     ///
@@ -124,7 +109,7 @@ impl Spool {
         let disk: Arc<dyn Disk> = Arc::new(Folder(options.folder.clone()));
         let ledger = Arc::new(Ledger::default());
         let failed = |what| move |cause| OpenError::Io { what, folder: options.folder.clone(), cause };
-        let next = folder::take_stock(&disk, &ledger, true).map_err(failed("take stock"))?;
+        let next = folder::take_stock(&disk, &ledger, true).map_err(failed("look at its files"))?;
         let bounds = Bounds { max_size: options.max_size, segment_size: options.segment_size, ahead: AHEAD };
         let log = Log::new(Arc::clone(&disk), Arc::clone(&ledger), bounds, next).map_err(EntryError::from)?;
         let schema = Schema::ours(SCHEMA).map_err(EntryError::from)?;
@@ -218,94 +203,12 @@ impl Drop for Spool {
 /// When the folder cannot be read.
 pub fn look(folder: &Path) -> Result<(Status, bool), OpenError> {
     let failed = |what| move |cause| OpenError::Io { what, folder: folder.to_owned(), cause };
-    let lock = File::open(folder).map_err(failed("open it"))?;
+    let lock = File::open(folder).map_err(failed("open the folder"))?;
     let is_used = lock.try_lock().is_err();
     let disk: Arc<dyn Disk> = Arc::new(Folder(folder.to_owned()));
     let ledger = Arc::new(Ledger::default());
-    folder::take_stock(&disk, &ledger, false).map_err(failed("take stock"))?;
+    folder::take_stock(&disk, &ledger, false).map_err(failed("look at its files"))?;
     Reader::new(disk, Arc::clone(&ledger), is_used).survey().map_err(failed("read a segment"))?;
     let status = ledger.lock().status();
     Ok((status, is_used))
-}
-
-/// The writer's thread: everything that waits goes into one group.
-fn write(mut log: Log, commands: &Receiver<Command>) {
-    let mut failed: Option<(SpoolError, Instant)> = None;
-    loop {
-        let first = match commands.recv_timeout(IDLE) {
-            Ok(first) => Some(first),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return log.end(),
-        };
-        let is_idle = first.is_none();
-        let mut group = Group::default();
-        let mut next = first;
-        while let Some(command) = next {
-            match command {
-                Command::Append { payload, done } => group.push(payload, done),
-                Command::Tidy => group.tidy = true,
-                Command::End => {
-                    group.commit(&mut log, &mut failed);
-                    return log.end();
-                }
-            }
-            next = (group.bytes < GROUP_BYTES).then(|| commands.try_recv().ok()).flatten();
-        }
-        group.commit(&mut log, &mut failed);
-        // Without this a receiver that nobody sends to any more would never learn that the disk works again.
-        if is_idle && failed.as_ref().is_some_and(|(_, at)| at.elapsed() >= RETRY) {
-            failed = log.probe().err().map(|error| (error, Instant::now()));
-        }
-        if group.tidy || is_idle {
-            log.tidy(is_idle);
-        }
-    }
-}
-
-/// Entries that are made durable together.
-#[derive(Default)]
-struct Group {
-    payloads: Vec<Vec<u8>>,
-    waiting: Vec<oneshot::Sender<Result<Position, SpoolError>>>,
-    bytes: usize,
-    tidy: bool,
-}
-
-impl Group {
-    fn push(&mut self, payload: Vec<u8>, done: oneshot::Sender<Result<Position, SpoolError>>) {
-        self.bytes += payload.len();
-        self.payloads.push(payload);
-        self.waiting.push(done);
-    }
-
-    /// Writes, syncs and answers. Whoever does not wait any more has given up.
-    fn commit(&mut self, log: &mut Log, failed: &mut Option<(SpoolError, Instant)>) {
-        if self.payloads.is_empty() {
-            return;
-        }
-        let committed = match failed {
-            Some((error, at)) if at.elapsed() < RETRY => Err(error.clone()),
-            _ => log.commit(&self.payloads),
-        };
-        match committed {
-            Ok(positions) => {
-                *failed = None;
-                for (done, position) in self.waiting.drain(..).zip(positions) {
-                    let _ = done.send(Ok(position));
-                }
-            }
-            Err(error) => {
-                // Full is no fault of the disk: it is over as soon as something is drained.
-                if failed.as_ref().is_none_or(|(_, at)| at.elapsed() >= RETRY)
-                    && !matches!(error, SpoolError::Full { .. })
-                {
-                    tracing::error!(%error, events = self.payloads.len(), "the spool could not make events durable");
-                    *failed = Some((error.clone(), Instant::now()));
-                }
-                for done in self.waiting.drain(..) {
-                    let _ = done.send(Err(error.clone()));
-                }
-            }
-        }
-    }
 }

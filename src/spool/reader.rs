@@ -101,7 +101,13 @@ impl Reader {
             };
             let Some((segment, offset)) = uncounted else { return Ok(()) };
             let Some(piece) = self.piece(Cursor { segment, offset, sequence: 0 }) else { return Ok(()) };
-            self.scan(&piece)?;
+            match self.scan(&piece) {
+                // Its owner has drained it meanwhile.
+                Err(error) if self.is_beside_writer && error.kind() == io::ErrorKind::NotFound => {
+                    self.ledger.lock().segments.remove(&segment);
+                }
+                scanned => drop(scanned?),
+            }
         }
     }
 

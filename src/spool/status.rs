@@ -15,7 +15,7 @@ pub struct Status {
     pub segments: u64,
     /// Segments of an earlier process whose events are not counted in `events` yet.
     pub uncounted: u64,
-    /// No event in it was received before this; none where it is empty.
+    /// When the oldest event in it was received, or a little before; none where it is empty.
     pub oldest_received_at: Option<Timestamp>,
     /// Files kept under another name, since something in them could not be drained.
     pub set_aside: Vec<SetAside>,
@@ -50,6 +50,7 @@ impl Status {
             "events": self.events,
             "bytes": self.bytes,
             "segments": self.segments,
+            "uncounted_segments": self.uncounted,
             "oldest_received_at": self.oldest_received_at.map(|at| at.to_string()),
             "set_aside": self.set_aside,
             "lost_events": self.lost_events,

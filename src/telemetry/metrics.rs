@@ -1,8 +1,8 @@
 //! Every metric, once: name, help, labels. Handles are typed, so that a name or label cannot be misspelt elsewhere.
 
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// One metric as documented.
@@ -50,6 +50,14 @@ metrics! {
         "Requests answered, by the code of the answer; source is empty for an unknown path.";
     receiver_ack_seconds: HistogramVec = "ledgerhook_receiver_ack_seconds" ["source", "path"]
         "Seconds from the whole body read to the event durable; path is kafka or spool.";
+    receiver_direct: IntGaugeVec = "ledgerhook_receiver_direct" ["source"]
+        "1 while events of a source go straight to Kafka, 0 while they take the spool or are refused.";
+    spool_events: IntGauge = "ledgerhook_spool_events" []
+        "Events in the spool that are not known to be on Kafka.";
+    spool_bytes: IntGauge = "ledgerhook_spool_bytes" []
+        "Bytes that the spool takes on its disk.";
+    loss_horizon_seconds: GaugeVec = "ledgerhook_loss_horizon_seconds" ["source"]
+        "Seconds until the provider gives up the first event that was refused for want of durability; absent without one, 0 from then on for ten minutes.";
     signature_matches: IntCounterVec = "ledgerhook_signature_matches_total" ["source", "key_id"]
         "Verified requests by the secret that matched.";
     router_events: IntCounterVec = "ledgerhook_router_events_total" ["source", "outcome"]
@@ -76,6 +84,11 @@ const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 impl Make for IntCounterVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
         Self::new(Opts::new(name, help), labels)
+    }
+}
+impl Make for IntGauge {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::with_opts(Opts::new(name, help))
     }
 }
 impl Make for IntGaugeVec {

@@ -162,6 +162,8 @@ async fn storm(rounds: u32) {
     for sender in senders {
         sender.await.unwrap();
     }
+    let spool = installation.data_dir.path().join("spool");
+    eventually("the spool is drained", || ledgerhook::spool::look(&spool).unwrap().0.is_empty()).await;
     eventually("the router has taken every row", || tokio::task::block_in_place(|| behind(&installation)) == 0).await;
 
     let mut times: BTreeMap<String, u32> = BTreeMap::new();

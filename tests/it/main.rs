@@ -14,4 +14,5 @@ mod receiver;
 mod reload;
 mod router;
 mod simulate;
+mod spool;
 mod tls;

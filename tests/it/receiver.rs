@@ -54,6 +54,7 @@ fn settings(here: &Installation) -> Settings {
         receiver: here.config.receiver.clone(),
         sources: here.config.sources.values().cloned().collect(),
         live: tokio::sync::watch::channel(Arc::new(live)).1,
+        data_dir: here.data_dir.path().to_owned(),
         shutdown_budget: Duration::from_secs(20),
     }
 }
@@ -272,8 +273,8 @@ async fn refused_requests_leave_nothing_on_the_topic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_kafka_it_serves_and_says_no() {
-    let here = install("").await;
+async fn without_kafka_and_spool_it_serves_and_says_no() {
+    let here = install("[receiver.spool]\nenabled = false\n").await;
     let mut kafka = here.config.kafka.clone();
     // Port 9 (discard) is closed wherever tests run.
     kafka.bootstrap_servers = vec!["127.0.0.1:9".to_owned()];
@@ -379,7 +380,7 @@ async fn http2_is_spoken_and_silence_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_goes_away_stops_its_own_source_until_it_is_back() {
-    let here = install("").await;
+    let here = install("[receiver.spool]\nenabled = false\n").await;
     let running = start(&here).await;
     here.ready("receiver").await;
     let body = br#"{"id":"e1","type":"invoice.paid"}"#;

@@ -50,6 +50,7 @@ async fn start(here: &Installation, config: Config) -> Running {
         receiver: config.receiver.clone(),
         sources: config.sources.values().cloned().collect(),
         live: heard_live,
+        data_dir: here.data_dir.path().to_owned(),
         shutdown_budget: Duration::from_secs(20),
     };
     let (say, heard) = oneshot::channel();

@@ -15,7 +15,11 @@ fn one_line_faults() {
         ("\n[lake]\nx = 1", "t.toml:2: lake: is not an option"),
         ("[receiver.tls]\nkey = \"env:K\"", "t.toml:1: receiver.tls.certificate: is missing"),
         ("[receiver]\ntls = true", "t.toml:2: receiver.tls: is true or false, where a table is expected"),
-        ("[receiver.spool]", "t.toml:1: receiver.spool: is not an option"),
+        ("[receiver.spol]", "t.toml:1: receiver.spol: is not an option; did you mean `spool`?"),
+        (
+            "[receiver.spool]\nmax_size = \"8MiB\"",
+            "t.toml:2: receiver.spool.max_size: is less than one segment; raise it, or lower `segment_size`",
+        ),
         ("[receiver]\nbody_timeout = \"5\"", "t.toml:2: receiver.body_timeout: has no unit; \"5s\"?"),
         ("[receiver]\nbody_timeout = 5", "t.toml:2: receiver.body_timeout: is a number without a unit; \"5s\"?"),
         ("[receiver]\nbody_timeout = true", "is true or false, where a duration such as \"5s\" is expected"),

@@ -84,3 +84,31 @@ fn what_weakens_a_promise_is_a_warning() {
     let weak = report(Kind::Received, &[("min.insync.replicas", "1")]);
     assert_eq!(weak.weak.into_iter().next(), Some(((3, 1), vec!["p.received.a".to_owned()])));
 }
+
+#[test]
+fn what_acks_all_is_worth_is_told() {
+    let received = topic(Kind::Received);
+    for (replication, min_insync, told) in [
+        (1, "1", Some("with one broker, acknowledged records can be lost")),
+        (2, "1", Some("with one broker, acknowledged records can be lost")),
+        (3, "1", Some("with one broker, acknowledged records can be lost")),
+        (1, "2", Some("no record can ever be acknowledged")),
+        (2, "3", Some("no record can ever be acknowledged")),
+        (2, "2", Some("with one broker away nothing can be written")),
+        (3, "2", None),
+        (4, "3", None),
+    ] {
+        let is = Existing { replication, ..existing(&received, &[("min.insync.replicas", min_insync)]) };
+        let mut found = Report::default();
+        compare(&received, "p.received.a", &is, &mut found);
+        found.tell_weak();
+        let warnings: Vec<&str> = found.warnings.iter().map(|warning| warning.0.as_str()).collect();
+        match told {
+            None => assert!(warnings.is_empty(), "{warnings:?}"),
+            Some(told) => {
+                assert!(warnings.len() == 1 && warnings[0].contains(told), "{replication}, {min_insync}: {warnings:?}");
+                assert!(warnings[0].ends_with("p.received.a"), "{warnings:?}");
+            }
+        }
+    }
+}

@@ -42,6 +42,7 @@ async fn every_event_type_reaches_the_target_once() {
     for role in ["receiver", "router", "delivery"] {
         running.line(&[&format!("role=\"{role}\""), "health: ready"]).await;
     }
+    running.line(&["events go to Kafka"]).await;
     assert_eq!(get(&admin, "/readyz").await.0, 200);
     assert_eq!(get(&receiver, "/readyz").await.0, 200);
 

@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers, and one installation with a random prefix per test.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod faulty;
 pub(crate) mod process;
@@ -59,6 +60,10 @@ pub(crate) struct Bare {
 /// A configuration with both providers, ports chosen by the system, and whatever `more` TOML adds (targets, sections).
 pub(crate) async fn bare(more: &str) -> Bare {
     let servers = tokio::task::spawn_blocking(servers::servers).await.unwrap();
+    bare_on(&servers.bootstrap, &servers.registry_url, more)
+}
+
+fn bare_on(bootstrap: &str, registry_url: &str, more: &str) -> Bare {
     drop(rustls::crypto::ring::default_provider().install_default());
     let data_dir = tempfile::tempdir().unwrap();
     let prefix = format!("t{}.", &uuid::Uuid::now_v7().simple().to_string()[16..]);
@@ -80,8 +85,8 @@ secrets = [{{ id = "a1", value = "env:TEST_ACCELEX_SECRET" }}]
 secrets = [{{ id = "b1", value = "env:TEST_ACCBOOKS_SECRET" }}]
 {more}"#,
         data_dir.path().display(),
-        servers.bootstrap,
-        servers.registry_url,
+        bootstrap,
+        registry_url,
     );
     let env = |name: &str| ENV.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
     let config = Config::parse(&toml, "test.toml", &env, &[]).unwrap_or_else(|faults| panic!("{faults}"));
@@ -99,7 +104,16 @@ pub(crate) async fn install(more: &str) -> Installation {
     if let Ok(filter) = std::env::var("RUST_LOG") {
         ledgerhook::telemetry::logs::start(ledgerhook::telemetry::logs::Format::Text, &filter);
     }
-    let Bare { config, toml, data_dir, ground } = bare(more).await;
+    install_bare(bare(more).await).await
+}
+
+/// As [`install`], on servers of the test's own.
+pub(crate) async fn install_on(servers: &broker::OwnServers, more: &str) -> Installation {
+    install_bare(bare_on(&servers.bootstrap, &servers.registry_url, more)).await
+}
+
+async fn install_bare(bare: Bare) -> Installation {
+    let Bare { config, toml, data_dir, ground } = bare;
     ground.admin().apply(&ground.topics).await.unwrap();
     ground.apply_schemas().await.unwrap();
     ledgerhook::kafka::identity::give(&ground, &[]).await.unwrap();
@@ -148,10 +162,14 @@ impl Installation {
         }
     }
 
-    /// Waits until the role says it is ready.
+    /// Waits until the role says it is ready; a receiver, which is at once, until Kafka is its way.
     pub(crate) async fn ready(&self, name: &str) {
         let state = || self.health.states().get(name).cloned();
         eventually(&format!("{name} ready"), || state() == Some(ledgerhook::telemetry::health::State::Ready)).await;
+        if name == "receiver" {
+            let direct = r#"ledgerhook_receiver_direct{source="accbooks"} 1"#;
+            eventually("events go to Kafka", || self.metrics.render().contains(direct)).await;
+        }
     }
 
     /// Every committed record of a topic (without prefix), in order within each partition.

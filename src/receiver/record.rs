@@ -1,0 +1,36 @@
+//! An envelope as a record of its topic: the same from a request and from the spool.
+
+use crate::avro::AvroError;
+use crate::event::Envelope;
+use crate::kafka::codec::Encoder;
+use crate::kafka::headers::{CloudEvent, Headers};
+use crate::kafka::produce::Outgoing;
+
+/// The record of an event; `topic` is Kafka's name.
+///
+/// # Errors
+/// When the envelope does not fit its schema.
+pub(super) fn record(
+    topic: &str,
+    encoder: &Encoder,
+    envelope: &Envelope,
+    traceparent: &str,
+) -> Result<Outgoing, AvroError> {
+    let time = envelope.occurred_at.map(|time| time.to_string());
+    let headers = Headers::cloud_event(&CloudEvent {
+        id: &envelope.event_id,
+        source: &envelope.source,
+        event_type: &envelope.event_type,
+        time: time.as_deref(),
+        subject: None,
+        traceparent: Some(traceparent),
+    });
+    Ok(Outgoing {
+        topic: topic.to_owned(),
+        partition: None,
+        key: envelope.event_id.clone().into_bytes(),
+        value: encoder.encode(envelope)?,
+        headers,
+        timestamp_ms: Some(envelope.received_at.as_millis()),
+    })
+}
