@@ -170,7 +170,7 @@ impl<'c> Reader<'c> {
         let blind = self.has(key);
         match self.table(key) {
             Some((place, table)) => self.child(place, table, key, key),
-            None => Reader { blind, ..self.child(self.place.clone(), Table::new(), key, key) },
+            None => Reader { blind: blind || self.blind, ..self.child(self.place.clone(), Table::new(), key, key) },
         }
     }
 

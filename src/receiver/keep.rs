@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::drain::Drain;
@@ -15,8 +15,11 @@ use super::publish::Publisher;
 use super::report::{Reporter, keep_telling};
 use crate::config;
 use crate::kafka::client::Cluster;
-use crate::lifecycle::on_thread;
+use crate::lifecycle::{Panicked, on_thread};
 use crate::spool::{Options, Spool};
+
+/// Part of the shutdown's budget that is left for a last report.
+const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// Opens the spool of this configuration; none where it wants none.
 pub(super) async fn open(section: &config::Spool, data_dir: &Path) -> Result<Option<Arc<Spool>>, Error> {
@@ -63,12 +66,13 @@ impl Keeper {
         Ok(Self { publisher: Arc::clone(publisher), spool, drain, telling, finish, stop })
     }
 
-    /// The draining task ended by itself: why.
+    /// The draining task ended by itself: why. Never ends otherwise.
     pub(super) async fn failed(&mut self) -> Error {
         loop {
             match self.drain.join_next().await {
+                Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(error))) => return error,
-                Some(_) => {}
+                Some(Err(_)) => return Error::Panicked(Panicked("receiver-drain".to_owned())),
                 None => std::future::pending().await,
             }
         }
@@ -76,12 +80,13 @@ impl Keeper {
 
     /// Drains what is left within the budget, unless Kafka is away; says what stays, and closes the spool.
     pub(super) async fn end(mut self, budget: Duration) {
+        let by = Instant::now() + budget;
         self.finish.cancel();
         if self.publisher.is_away() {
             self.stop.cancel();
         }
         let drained = async { while self.drain.join_next().await.is_some() {} };
-        if timeout(budget, drained).await.is_err() {
+        if timeout(budget.saturating_sub(LAST_REPORT), drained).await.is_err() {
             self.stop.cancel();
             while self.drain.join_next().await.is_some() {}
         }
@@ -98,7 +103,8 @@ impl Keeper {
         if let (Some(mut reporter), Some(encoders), false) =
             (reporter, self.publisher.encoders(), self.publisher.is_away())
         {
-            reporter.report(encoders).await;
+            // Without it the last one says more than there is, until the next start.
+            let _ = timeout_at(by.max(Instant::now() + LAST_REPORT / 4), reporter.report(encoders)).await;
         }
         if let Err(error) = on_thread("spool-close", move || spool.close()).await {
             tracing::error!(%error, "the spool was not closed");

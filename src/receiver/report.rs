@@ -90,7 +90,10 @@ pub(super) async fn keep_telling(
             && Instant::now() >= due
             && !publisher.is_away()
         {
-            reporter.report(encoders).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = reporter.report(encoders) => {}
+            }
             due = Instant::now() + EVERY;
         }
         tokio::select! {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::format::PAGE;
@@ -14,9 +14,10 @@ pub(super) trait Disk: Debug + Send + Sync {
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// A new file; an error where there is one of this name. Durable once it and the folder are synced.
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>>;
-    /// The bytes of a file from `from` to `to`, or to its end where that comes first. Pages that cannot be read are
-    /// given as zeros: what stands in the others counts.
+    /// The bytes of a file from `from` to `to`, or to its end where that comes first.
     fn read(&self, name: &str, from: u64, to: u64) -> io::Result<Vec<u8>>;
+    /// The same with zeros for pages that cannot be read: what stands in the others counts.
+    fn salvage(&self, name: &str, from: u64, to: u64) -> io::Result<Vec<u8>>;
     /// Gives a file another name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -42,6 +43,13 @@ impl Folder {
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// A file, and room for the part of it that is to be read.
+    fn piece(&self, name: &str, from: u64, to: u64) -> io::Result<(File, Vec<u8>)> {
+        let file = File::open(self.path(name))?;
+        let end = to.min(file.metadata()?.len());
+        Ok((file, vec![0; usize::try_from(end.saturating_sub(from)).unwrap_or_default()]))
+    }
 }
 
 impl Disk for Folder {
@@ -55,20 +63,21 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(File::options().write(true).create_new(true).open(self.path(name))?))
+        // What it holds is people's data.
+        Ok(Box::new(File::options().write(true).create_new(true).mode(0o600).open(self.path(name))?))
     }
 
     fn read(&self, name: &str, from: u64, to: u64) -> io::Result<Vec<u8>> {
-        let file = File::open(self.path(name))?;
-        let end = to.min(file.metadata()?.len());
-        let mut bytes = vec![0; usize::try_from(end.saturating_sub(from)).unwrap_or_default()];
-        if file.read_exact_at(&mut bytes, from).is_err() {
-            let mut at = from;
-            for page in bytes.chunks_mut(PAGE) {
-                if file.read_exact_at(page, at).is_err() {
-                    page.fill(0);
-                }
-                at += PAGE as u64;
+        let (file, mut bytes) = self.piece(name, from, to)?;
+        file.read_exact_at(&mut bytes, from)?;
+        Ok(bytes)
+    }
+
+    fn salvage(&self, name: &str, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let (file, mut bytes) = self.piece(name, from, to)?;
+        for (page, at) in bytes.chunks_mut(PAGE).zip((from..).step_by(PAGE)) {
+            if file.read_exact_at(page, at).is_err() {
+                page.fill(0);
             }
         }
         Ok(bytes)

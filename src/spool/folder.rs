@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ const HEAD_BYTES: u64 = 64 * 1024;
 pub(super) fn own(folder: &Path) -> Result<File, OpenError> {
     let io = |what| move |cause| OpenError::Io { what, folder: folder.to_owned(), cause };
     let made: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
-    fs::create_dir_all(folder).map_err(io("make the folder"))?;
+    // What it holds is people's data.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io("make the folder"))?;
     // Else a crash could take a folder just made, with everything in it.
     for above in made.into_iter().filter_map(Path::parent) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
@@ -45,7 +47,7 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
     for (name, bytes) in disk.list()? {
         let kept = name.strip_suffix(".damaged").and_then(log::number);
         if let Some(number) = kept.or_else(|| log::number(&name)) {
-            next = next.max(number + 1);
+            next = next.max(number.saturating_add(1));
         }
         if kept.is_some() {
             known.set_aside.push(SetAside { file: name, reason: String::new() });
@@ -62,7 +64,9 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
         let found = match read {
             // Its owner has drained it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !repair => continue,
-            found => found?,
+            // Not taken for unfinished, which would be removed: it may be readable another time.
+            Err(_) => Err(NoHead::Damaged),
+            Ok(found) => found,
         };
         // A head alone holds no event either.
         let found = found.and_then(
@@ -100,8 +104,13 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
                 }
                 continue;
             }
-            Err(NoHead::Later(version)) => format!("written by a later version of the program, form {version}"),
-            Err(NoHead::Damaged) => "both copies of its head are damaged".to_owned(),
+            Err(NoHead::Later(version)) => {
+                let reason = format!("written by a later version of the program, form {version}");
+                tracing::error!(file = name, reason, "a segment of the spool is left to that version");
+                known.set_aside.push(SetAside { file: name, reason });
+                continue;
+            }
+            Err(NoHead::Damaged) => "both copies of its head are damaged or cannot be read".to_owned(),
         };
         tracing::error!(file = name, reason, "a segment of the spool cannot be read; it is kept for people to look at");
         let file = if repair { log::aside(number) } else { name.clone() };

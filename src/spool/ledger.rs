@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::status::{SetAside, Status};
 use crate::avro::Schema;
 use crate::event::Timestamp;
+
+/// A disk that takes longer for one group is of no use: providers' deadlines begin at 5 s.
+const HANGS: Duration = Duration::from_secs(3);
 
 /// One event's place: first by segment, then by sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +69,8 @@ pub(super) struct Known {
     /// Why nothing can be appended now.
     pub(super) failing: Option<String>,
     pub(super) is_full: bool,
+    /// Since when the disk has been busy with one group.
+    pub(super) writing_since: Option<Instant>,
     pub(super) set_aside: Vec<SetAside>,
     pub(super) lost_events: u64,
     pub(super) damaged_bytes: u64,
@@ -97,6 +105,16 @@ impl Known {
         segment.is_drained()
     }
 
+    /// Why nothing can be appended now.
+    fn failing(&self) -> Option<String> {
+        let hangs = || self.writing_since.is_some_and(|since| since.elapsed() > HANGS);
+        match &self.failing {
+            Some(why) => Some(why.clone()),
+            None if self.is_full => Some("spool full (`receiver.spool.max_size`)".to_owned()),
+            None => hangs().then(|| format!("the spool's disk has not answered for {HANGS:?}")),
+        }
+    }
+
     pub(super) fn status(&self) -> Status {
         let holding = || self.segments.values().filter(|segment| !segment.is_drained());
         Status {
@@ -108,10 +126,7 @@ impl Known {
             set_aside: self.set_aside.clone(),
             lost_events: self.lost_events,
             damaged_bytes: self.damaged_bytes,
-            failing: match &self.failing {
-                Some(why) => Some(why.clone()),
-                None => self.is_full.then(|| "spool full (`receiver.spool.max_size`)".to_owned()),
-            },
+            failing: self.failing(),
         }
     }
 }

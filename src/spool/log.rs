@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::SCHEMA;
 use super::disk::{Disk, Output};
 use super::entry;
@@ -76,6 +78,13 @@ impl Log {
 
     /// Makes all of these payloads durable, or none of them known to be.
     pub(super) fn commit(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Position>, SpoolError> {
+        self.ledger.lock().writing_since = Some(Instant::now());
+        let committed = self.write(payloads);
+        self.ledger.lock().writing_since = None;
+        committed
+    }
+
+    fn write(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Position>, SpoolError> {
         let size: usize = payloads.iter().map(|payload| payload.len() + format::RECORD_HEAD).sum();
         let size = u64::try_from(format::whole_pages(size)).unwrap_or(u64::MAX);
         if self.active.as_ref().is_some_and(|active| active.at.saturating_add(size) > self.bounds.segment_size) {

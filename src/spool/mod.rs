@@ -212,3 +212,16 @@ pub fn look(folder: &Path) -> Result<(Status, bool), OpenError> {
     let status = ledger.lock().status();
     Ok((status, is_used))
 }
+
+/// Events and damaged places in the bytes of a segment; none where it has no head. For any bytes whatever: what fuzzing
+/// comes in by.
+#[must_use]
+pub fn inspect(segment: &[u8]) -> Option<(usize, usize)> {
+    let (head, start) = format::Head::find(segment).ok()?;
+    let schema = Schema::parse("of a segment", &head.schema).ok()?;
+    let bytes = segment.get(start..)?;
+    let scan = format::scan(bytes, &head.salt, 0);
+    let payloads = scan.records.iter().filter_map(|found| bytes.get(found.payload.clone()));
+    let events = payloads.filter(|payload| entry::decode(&schema, payload).is_ok()).count();
+    Some((events, scan.damage.len()))
+}

@@ -164,7 +164,14 @@ impl Reader {
     }
 
     fn scan(&self, piece: &Piece) -> io::Result<(Vec<u8>, Scan)> {
-        let bytes = self.disk.read(&log::name(piece.number), piece.from.offset, piece.to)?;
+        let name = log::name(piece.number);
+        let bytes = match self.disk.read(&name, piece.from.offset, piece.to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(%error, file = name, "a segment of the spool cannot be read whole");
+                self.disk.salvage(&name, piece.from.offset, piece.to)?
+            }
+            read => read?,
+        };
         let mut scan = format::scan(&bytes, &piece.key.salt, piece.from.sequence);
         if self.is_beside_writer {
             scan.damage.retain(|damage| damage.lost.is_some());

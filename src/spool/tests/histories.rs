@@ -80,7 +80,7 @@ fn history(seed: u64) -> Oracle {
         let mut parts = open(&disk.arc(), bounds).unwrap();
         oracle.check(&parts.all(), &format!("start {session}"));
         let failures = if rng.random_bool(0.5) { rng.random_range(0.0..0.2) } else { 0.0 };
-        disk.arm(failures, rng.random_range(1..200));
+        disk.arm(failures, rng.random_range(1..120));
         while !disk.has_crashed() {
             match rng.random_range(0..12) {
                 0 => oracle.drain(&mut parts, &mut rng),

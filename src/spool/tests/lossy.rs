@@ -188,6 +188,10 @@ impl Disk for Lossy {
         Ok(bytes.get(from..to).unwrap_or_default().to_vec())
     }
 
+    fn salvage(&self, name: &str, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        self.read(name, from, to)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.step(true)?;

@@ -14,7 +14,7 @@ use super::log::{Bounds, Log};
 use super::reader::Reader;
 
 /// Small, so that little makes many segments and windows.
-const BOUNDS: Bounds = Bounds { max_size: 1 << 30, segment_size: 96 * 1024, ahead: 16 * 1024 };
+const BOUNDS: Bounds = Bounds { max_size: 1 << 30, segment_size: 64 * 1024, ahead: 8 * 1024 };
 
 /// A spool without its thread: the same parts, called one after the other.
 struct Parts {

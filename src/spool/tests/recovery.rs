@@ -9,7 +9,7 @@ use crate::spool::log;
 /// Two segments, the second with these many entries in groups of three; the entries' ids count up.
 fn written(disk: &Lossy, second: u64) {
     let mut parts = open(&disk.arc(), BOUNDS).unwrap();
-    parts.log.commit(&[payload(0, 100), payload(1, 90_000)]).unwrap();
+    parts.log.commit(&[payload(0, 100), payload(1, 60_000)]).unwrap();
     let ids: Vec<u64> = (2..2 + second).collect();
     for group in ids.chunks(3) {
         parts.log.commit(&group.iter().map(|id| payload(*id, 700)).collect::<Vec<_>>()).unwrap();
@@ -150,4 +150,14 @@ fn a_full_disk_or_spool_refuses_and_recovers() {
     assert_eq!(parts.ledger.lock().status().failing, None);
     let ids: Vec<u64> = parts.all().iter().map(|(_, p)| id(p)).collect();
     assert!(ids.is_sorted() && ids.contains(&taken), "{ids:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_told() {
+    let parts = open(&Lossy::new(8).arc(), BOUNDS).unwrap();
+    let failing = || parts.ledger.lock().status().failing;
+    parts.ledger.lock().writing_since = Some(tokio::time::Instant::now());
+    assert_eq!(failing(), None);
+    tokio::time::advance(std::time::Duration::from_secs(4)).await;
+    assert!(failing().is_some_and(|why| why.contains("has not answered for 3s")), "{:?}", failing());
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use crate::event::{Envelope, Evidence, Origin, Sha256, Timestamp};
-use crate::spool::{OpenError, Options, Spool, SpoolError, look};
+use crate::spool::{OpenError, Options, Spool, SpoolError, inspect, look};
 
 fn envelope(id: &str, body: Vec<u8>) -> Envelope {
     Envelope {
@@ -47,8 +47,15 @@ async fn what_waits_together_is_read_back_and_an_idle_spool_is_empty() {
     let status = spool.status();
     assert_eq!((status.events, status.segments, status.failing), (200, 1, None));
     assert_eq!(status.oldest_received_at.unwrap().to_string(), "2026-05-02T09:14:03.000000Z");
+    for (path, mode) in [(options.folder.clone(), 0o700), (options.folder.join(format!("{:020}.seg", 0)), 0o600)] {
+        let is = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(is & 0o777, mode, "{}", path.display());
+    }
     let (seen, is_used) = look(&options.folder).unwrap();
     assert!(seen.events == 200 && is_used && seen.set_aside.is_empty(), "{seen:?}");
+    let segment = fs::read(options.folder.join(format!("{:020}.seg", 0))).unwrap();
+    assert_eq!(inspect(&segment), Some((200, 0)));
+    assert_eq!(inspect(&segment[..100]), None);
     drop(spool);
 
     let spool = Spool::open(&options).unwrap();
