@@ -30,6 +30,7 @@
 //! | `evidence` | [`Verified`] -> envelope: what an auditor needs (pure) |
 //! | `trace` | `traceparent`, taken or made (pure) |
 //! | `publish` | where an event becomes durable: Kafka, or the spool |
+//! | `lane` | one source's way to Kafka, and how long it may take |
 //! | `durable` | where that was, or why nowhere |
 //! | `breaker` | whether Kafka works now (pure) |
 //! | `horizon` | how long until a provider gives up what could not be taken (pure) |
@@ -52,6 +53,7 @@ pub mod extract;
 pub mod forwarded;
 mod horizon;
 mod keep;
+mod lane;
 mod live;
 mod members;
 mod publish;

@@ -8,14 +8,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::durable::{Durable, NotDurable};
 use super::error::Error;
-use super::horizon::Horizon;
+use super::lane::{Lane, answer_within};
 use super::record::record;
 use crate::config::{self, Source};
 use crate::event::Envelope;
@@ -24,20 +23,11 @@ use crate::kafka::layout::Encoders;
 use crate::kafka::produce::{Place, ProduceError, Producer};
 use crate::spool::Spool;
 use crate::telemetry::{Metrics, RoleHealth};
-use crate::topics;
 
-/// Part of a provider's deadline, in percent, after which an answer goes out whatever it is. The rest is for the
-/// network.
-const ANSWER_WITHIN_PERCENT: u32 = 80;
 /// An acknowledgement that did not come within this long counts against Kafka.
 const FAIR_WAIT: Duration = Duration::from_millis(500);
 /// Waiting to fill a batch takes at most this part of a budget: librdkafka wants it below the record's own timeout.
 const LINGER_PART: u32 = 4;
-
-/// When a request of this source that came now has to be answered.
-pub(super) fn answer_within(source: &Source) -> Duration {
-    source.deadline * ANSWER_WITHIN_PERCENT / 100
-}
 
 /// What a publisher is given.
 pub(super) struct Means {
@@ -45,6 +35,7 @@ pub(super) struct Means {
     pub(super) health: RoleHealth,
     /// From then on the role's health is not ours to say.
     pub(super) stopping: CancellationToken,
+    /// The program's metrics.
     pub(super) metrics: Arc<Metrics>,
     /// None where the configuration wants none.
     pub(super) spool: Option<Arc<Spool>>,
@@ -62,20 +53,6 @@ pub(super) struct Publisher {
     /// One for each source: a topic in trouble stops no other.
     breakers: Mutex<BTreeMap<String, Breaker>>,
     means: Means,
-}
-
-/// One source's way into its topic.
-struct Lane {
-    name: String,
-    topic: String,
-    producer: Arc<Producer>,
-    /// How long Kafka is waited for, from a request's arrival.
-    budget: Duration,
-    /// When an answer goes out, from a request's arrival.
-    answer_within: Duration,
-    /// Its breaker opened: whoever waits for Kafka waits in vain.
-    opened: Notify,
-    horizon: Mutex<Horizon>,
 }
 
 impl Publisher {
@@ -104,17 +81,7 @@ impl Publisher {
                     producer
                 }
             };
-            let name = topics::received(&source.name);
-            let lane = Lane {
-                topic: cluster.topic(&name),
-                name,
-                producer,
-                budget,
-                answer_within: answer_within(source),
-                opened: Notify::new(),
-                horizon: Mutex::new(Horizon::new(source.retry_schedule.clone())),
-            };
-            lanes.insert(source.name.clone(), lane);
+            lanes.insert(source.name.clone(), Lane::new(cluster, source, producer, budget));
         }
         let publisher = Self {
             lanes,
@@ -366,6 +333,7 @@ mod tests {
     use super::super::request::tests::source;
     use super::*;
     use crate::config::Config;
+    use crate::event::{Evidence, Origin, Sha256, Timestamp};
     use crate::telemetry::Health;
     use crate::telemetry::health::State;
 
@@ -397,11 +365,55 @@ mod tests {
         assert_eq!(health.states()["receiver"], State::Ready, "on the way down health is not ours to say");
     }
 
-    #[test]
-    fn an_answer_leaves_before_the_providers_deadline() {
-        for name in ["accelex", "accbooks"] {
-            let source = source(name);
-            assert!(answer_within(&source) < source.deadline);
+    fn envelope() -> Envelope {
+        Envelope {
+            event_id: "e1".to_owned(),
+            source: "accbooks".to_owned(),
+            event_type: "invoice.paid".to_owned(),
+            occurred_at: None,
+            received_at: Timestamp::now(),
+            content_type: None,
+            body_sha256: Sha256::of(b"{}"),
+            body: b"{}".to_vec(),
+            unusable: None,
+            test: None,
+            evidence: Evidence::absent(),
+            origin: Origin::Live,
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn before_kafka_was_seen_the_spool_takes_events_and_without_it_time_runs() {
+        let config = Config::defaults().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (max_size, segment_size) = (1 << 20, 1 << 20);
+        let options = crate::spool::Options { folder: dir.path().to_owned(), max_size, segment_size };
+        let spool = Arc::new(Spool::open(&options).unwrap());
+        let health = Health::default();
+        let means = Means {
+            health: health.role("receiver"),
+            stopping: CancellationToken::new(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            spool: Some(Arc::clone(&spool)),
+        };
+        let metrics = Arc::clone(&means.metrics);
+        let sources = [source("accbooks")];
+        let publisher = Publisher::new(&Cluster::new(&config.kafka), &config.receiver, &sources, means).unwrap();
+        assert_eq!(health.states()["receiver"], State::Ready);
+        let event = envelope();
+        let publish = || publisher.publish(&event, "", Instant::now());
+        assert_eq!(publish().await.unwrap(), Durable::Spool);
+        publisher.show(Instant::now());
+        assert!(metrics.render().contains("ledgerhook_spool_events 1\n"));
+        assert!(!metrics.render().contains("ledgerhook_loss_horizon_seconds{"));
+
+        spool.close();
+        let refused = publish().await.unwrap_err();
+        assert!(matches!(refused, NotDurable::Nowhere { .. }), "{refused}");
+        publisher.show(Instant::now() + Duration::from_secs(40));
+        let spent = "ledgerhook_loss_horizon_seconds{source=\"accbooks\"} 0\n";
+        assert!(metrics.render().contains(spent), "{}", metrics.render());
+        publisher.show(Instant::now() + Duration::from_secs(3600));
+        assert!(!metrics.render().contains("ledgerhook_loss_horizon_seconds{"), "forgotten");
     }
 }

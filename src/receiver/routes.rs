@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::durable::NotDurable;
+use super::lane::answer_within;
 use super::live::{Live, Served};
-use super::publish::{Publisher, answer_within};
+use super::publish::Publisher;
 use super::request::{RawRequest, head_bytes};
 use super::sparing::Sparing;
 use super::{answer, body, evidence, extract, trace};
