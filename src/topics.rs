@@ -99,6 +99,18 @@ pub fn seen(source: &str) -> String {
     format!("seen.{source}")
 }
 
+/// Name of `parked.<target>` without prefix.
+#[must_use]
+pub fn parked(target: &str) -> String {
+    format!("parked.{target}")
+}
+
+/// Name of `progress.<target>` without prefix.
+#[must_use]
+pub fn progress(target: &str) -> String {
+    format!("progress.{target}")
+}
+
 /// Name of the quarantine topic without prefix.
 pub const QUARANTINE: &str = "quarantine";
 /// Name of the dead-letter topic without prefix.
@@ -133,8 +145,8 @@ pub fn all<'a>(
     topics.push(topic(Kind::Audit, "audit".to_owned(), "AuditEntry", Delete(400 * DAY), One));
     topics.push(topic(Kind::Control, CONTROL.to_owned(), "Control", Compact, One));
     for target in targets {
-        topics.push(topic(Kind::Parked, format!("parked.{target}"), "Parked", Keep, Configured));
-        topics.push(topic(Kind::Progress, format!("progress.{target}"), "Progress", Compact, Configured));
+        topics.push(topic(Kind::Parked, parked(target), "Parked", Compact, Configured));
+        topics.push(topic(Kind::Progress, progress(target), "Progress", Compact, Configured));
         topics.push(topic(Kind::Redeliver, format!("redeliver.{target}"), "Redelivery", Keep, Configured));
     }
     topics

@@ -150,6 +150,51 @@ proptest! {
         };
         round_trip("DeadLetter", &dead);
     }
+
+    #[test]
+    fn what_delivery_keeps_comes_back(attempt in attempt(), times in proptest::collection::vec(maybe(time()), 3), at in time(),
+        numbers in (any::<i32>(), any::<i64>(), any::<i64>(), any::<bool>()), offsets in proptest::collection::vec(any::<i64>(), 0..9)) {
+        round_trip("Parked", &Parked { spent_us: numbers.1, next_try_at: times[0], doubt_first_at: times[1],
+            doubt_last_at: times[2], parked_at: at, tries: numbers.0, attempts: vec![attempt], ..parked() });
+        round_trip("Progress", &Progress { next_offset: numbers.1, end_offset: numbers.2, open: offsets, at,
+            handed_over: numbers.3, ..progress() });
+    }
+}
+
+fn parked() -> Parked {
+    Parked {
+        target: "erp".to_owned(),
+        key: Some("accelex/i-1".to_owned()),
+        record_topic: "invoices".to_owned(),
+        record_partition: 1,
+        record_offset: 2,
+        value: vec![0, 255],
+        headers: BTreeMap::from([("traceparent".to_owned(), vec![1].into())]),
+        parked_at: Timestamp::default(),
+        tries: 3,
+        next_try_at: None,
+        reason: Some("http_500".to_owned()),
+        failures: 2,
+        spent_us: 4,
+        doubt_first_at: None,
+        doubt_last_at: None,
+        attempts: Vec::new(),
+    }
+}
+
+fn progress() -> Progress {
+    Progress {
+        record_topic: "invoices".to_owned(),
+        record_partition: 1,
+        next_offset: 2,
+        end_offset: 9,
+        open: vec![2, 5],
+        tried: vec![Tried { offset: 5, tries: 1 }],
+        sent_below: 7,
+        handed_over: true,
+        at: Timestamp::default(),
+        worker_id: "delivery-1".to_owned(),
+    }
 }
 
 /// A field that only one side has would be written as null, or skipped, without a word. (The records of the record
@@ -197,6 +242,8 @@ fn types_have_the_fields_of_their_schemas() {
         replay_id: None,
     };
     assert_eq!(names(dead.to_json()), fields("DeadLetter"));
+    assert_eq!(names(serde_json::to_value(parked()).unwrap()), fields("Parked"));
+    assert_eq!(names(serde_json::to_value(progress()).unwrap()), fields("Progress"));
 }
 
 fn fields(schema: &str) -> Vec<String> {

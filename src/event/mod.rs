@@ -9,6 +9,7 @@ mod attempt;
 mod control;
 mod day_time;
 mod envelope;
+mod holding;
 mod json;
 mod money;
 mod records;
@@ -18,6 +19,7 @@ pub use attempt::{Attempt, AttemptOutcome, DeadLetter, MAX_ANSWER_BYTES, MAX_ATT
 pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256};
+pub use holding::{Parked, Progress, Tried};
 pub use json::ToJson;
 pub use money::{Decimal, DecimalError};
 pub use records::{

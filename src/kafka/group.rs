@@ -251,6 +251,23 @@ impl Member {
         self.consumer.resume(&list(partitions)).map_err(|cause| self.broken(cause))
     }
 
+    /// The committed offsets of these partitions; those without one are left out.
+    ///
+    /// # Errors
+    /// When the client is broken, or the cluster away.
+    pub fn committed(&self, partitions: &[Partition]) -> Result<Vec<(Partition, i64)>, GroupError> {
+        let committed =
+            self.consumer.committed_offsets(list(partitions), REQUEST_TIMEOUT).map_err(|cause| self.broken(cause))?;
+        let mut offsets = Vec::with_capacity(partitions.len());
+        for element in committed.elements() {
+            element.error().map_err(|cause| self.broken(cause))?;
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.push((Partition { topic: element.topic().to_owned(), number: element.partition() }, offset));
+            }
+        }
+        Ok(offsets)
+    }
+
     fn gain(&mut self, gaining: Vec<Partition>) -> Result<Polled, GroupError> {
         match self.assign(&gaining) {
             Ok(()) => {

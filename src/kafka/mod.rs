@@ -10,6 +10,7 @@
 //! | `registry` | Confluent's REST API: subjects, ids, compatibility |
 //! | `codec` | Confluent's wire format over `avro` |
 //! | `group` | a consumer-group member whose start offsets are explicit |
+//! | `lookup` | single records read from where they stand |
 //! | `restore` | partitions read to their true end |
 //! | `identity` | which topic it is, under a name that another one may have had |
 //! | `transaction` | a transactional producer with three kinds of error |
@@ -23,6 +24,7 @@ pub mod group;
 pub mod headers;
 pub mod identity;
 pub mod layout;
+pub mod lookup;
 pub mod partition;
 pub mod produce;
 pub mod registry;

@@ -145,7 +145,8 @@ pub(super) fn compare(topic: &Topic, name: &str, is: &Existing, report: &mut Rep
     }
 }
 
-/// Compares what has to be alike in two topics: `received` and `seen` of one source.
+/// Compares what has to be alike in two topics: `received` and `seen` of one source; the record topics and what targets
+/// keep of their partitions.
 pub(super) fn compare_pairs(
     topics: &[Topic],
     prefix: &str,
@@ -164,6 +165,21 @@ pub(super) fn compare_pairs(
                 is: seen_is.partitions.to_string(),
                 should: format!("{} as in {name}", received.partitions),
                 because: "an id's marker stands in the partition of the same number as the event",
+            });
+        }
+    }
+    let largest = topics.iter().filter(|t| t.kind == Kind::Records).map(|t| t.full_name(prefix));
+    let largest = largest.filter_map(|name| existing.get(&name).map(|is| (is.partitions, name))).max();
+    let Some((partitions, name)) = largest else { return };
+    for topic in topics.iter().filter(|t| matches!(t.kind, Kind::Parked | Kind::Progress)) {
+        let kept = topic.full_name(prefix);
+        if let Some(is) = existing.get(&kept).filter(|is| is.partitions < partitions) {
+            report.faults.push(Fault::Wrong {
+                topic: kept,
+                setting: "number of partitions",
+                is: is.partitions.to_string(),
+                should: format!("{partitions} as in {name}"),
+                because: "what a target keeps of a record stands in the partition of the same number",
             });
         }
     }

@@ -268,4 +268,21 @@ impl Transactions {
             }
         }
     }
+
+    /// Writes a tombstone in the open transaction: compaction then drops the key.
+    ///
+    /// # Errors
+    /// As [`Transactions::send`].
+    pub fn erase(&self, topic: &str, partition: i32, key: &[u8]) -> Result<(), TransactionError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match self.producer.send(BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition).key(key)) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < deadline => {
+                    self.producer.poll(Duration::from_millis(10));
+                }
+                Err((cause, _)) => return Err(TransactionError::of("write a tombstone", cause)),
+            }
+        }
+    }
 }

@@ -50,7 +50,7 @@ fn what_breaks_a_promise_is_named_with_its_reason() {
         (Kind::Seen, "cleanup.policy", "compact"),
         (Kind::Seen, "retention.ms", "2592000000"),
         (Kind::Control, "cleanup.policy", "compact,delete"),
-        (Kind::Parked, "retention.ms", "604800000"),
+        (Kind::Redeliver, "retention.ms", "604800000"),
         (Kind::Records, "max.message.bytes", "1048588"),
     ] {
         let found = report(kind, &[(setting, value)]).faults;
@@ -111,4 +111,23 @@ fn what_acks_all_is_worth_is_told() {
             }
         }
     }
+}
+
+#[test]
+fn what_targets_keep_has_a_place_for_every_partition() {
+    let topics = topics::all(["a"], ["t"], 30 * DAY);
+    let faults = |changed: Kind, partitions: i32| {
+        let mut all: BTreeMap<String, Existing> =
+            topics.iter().map(|topic| (topic.full_name("p."), existing(topic, &[]))).collect();
+        for topic in topics.iter().filter(|topic| topic.kind == changed) {
+            all.get_mut(&topic.full_name("p.")).unwrap().partitions = partitions;
+        }
+        let mut report = Report::default();
+        compare_pairs(&topics, "p.", &all, &mut report);
+        report.faults.len()
+    };
+    assert_eq!(faults(Kind::Audit, 1), 0);
+    assert_eq!(faults(Kind::Parked, 11), 1);
+    assert_eq!(faults(Kind::Progress, 24), 0, "more do no harm");
+    assert_eq!(faults(Kind::Records, 13), 2);
 }
