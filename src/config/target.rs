@@ -38,8 +38,19 @@ pub struct Target {
     pub timeout: Duration,
     /// Longest wait for the connection; part of `timeout`.
     pub connect_timeout: Duration,
-    /// Requests under way at one time.
+    /// Records under way at one time, in all instances together: sent, and their end not yet committed.
     pub max_concurrency: usize,
+    /// How fast records may be sent, in all instances together; none for as fast as they come.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Most records in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many.
+    pub requests: u32,
+    /// In which time.
+    pub per: Duration,
 }
 
 /// Kinds of targets.
@@ -127,6 +138,7 @@ impl Target {
             timeout: r.duration("timeout", 100 * SECOND / 1_000..=600 * SECOND),
             connect_timeout: r.duration("connect_timeout", 100 * SECOND / 1_000..=60 * SECOND),
             max_concurrency: r.number("max_concurrency", 1..=1_000),
+            rate_limit: r.optional_section("rate_limit").map(RateLimit::read),
         };
         if preset == TargetPreset::Webhook && !signed {
             r.missing("signing_secret", "the receiver checks it: write \"env:NAME\" or \"file:PATH\"");
@@ -136,6 +148,17 @@ impl Target {
         }
         r.finish();
         target
+    }
+}
+
+impl RateLimit {
+    fn read(mut r: Reader<'_>) -> Self {
+        let limit = Self {
+            requests: r.number("requests", 1..=1_000_000),
+            per: r.duration("per", SECOND..=24 * 3_600 * SECOND),
+        };
+        r.finish();
+        limit
     }
 }
 

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Ticket, Try};
+use super::repeat::Step;
 use super::task::Task;
+use super::worker::Heard;
 use crate::event::Timestamp;
 use crate::targets::{Answer, Client, Fault, of_fault};
 
@@ -39,14 +41,20 @@ pub(super) fn start(
     runtime: &Handle,
     client: Arc<Client>,
     next: Try<Task>,
-    results: SyncSender<Tried>,
+    results: SyncSender<Heard>,
     cut: CancellationToken,
 ) {
-    let Try { ticket, record: task, n } = next;
+    let Try { ticket, record: task, n, step } = next;
     let (started, started_at) = (Instant::now(), Timestamp::now());
     let sent = Arc::clone(&task);
     // A task of its own, so that a panic in it is a result as well.
-    let exchange = runtime.spawn(async move { cut.run_until_cancelled(client.send(&sent.record, started_at)).await });
+    let exchange = runtime.spawn(async move {
+        match step {
+            Step::Send => cut.run_until_cancelled(client.send(&sent.record, started_at)).await,
+            // No preset has a look-up, and the class of none asks for one; should it, nothing is sent unlooked.
+            Step::LookUp => Some(refused("the target has no look-up")),
+        }
+    });
     runtime.spawn(async move {
         let answer = match exchange.await {
             Ok(Some(answer)) => answer,
@@ -55,11 +63,18 @@ pub(super) fn start(
         };
         let tried = Tried { ticket, task, n, started, started_at, took: started.elapsed(), answer };
         // Nobody listens any more only when the target's thread has ended.
-        drop(results.try_send(tried));
+        drop(results.try_send(Heard::Tried(Box::new(tried))));
     });
 }
 
 fn unresolved(what: &str) -> Answer {
-    let fault = Fault::Cut(what.to_owned());
-    Answer { verdict: of_fault(&fault), status: None, excerpt: None, fault: Some(what.to_owned()) }
+    failed(&Fault::Cut(what.to_owned()), what)
+}
+
+fn refused(what: &str) -> Answer {
+    failed(&Fault::Unsendable(what.to_owned()), what)
+}
+
+fn failed(fault: &Fault, what: &str) -> Answer {
+    Answer { verdict: of_fault(fault), status: None, excerpt: None, fault: Some(what.to_owned()) }
 }

@@ -1,8 +1,4 @@
-//! What is finished becomes known: rows and positions in one Kafka transaction, batched.
-//!
-//! A crash before the commit repeats the tries since the last one; it cannot lose a dead letter, double one, or move a
-//! position past either. Progress stands in the group's offsets alone; what else a step should make known (parked
-//! records, progress above the position) belongs into [`Batch::rows`] and thereby into the same transaction.
+//! Steps become known: rows and positions in one Kafka transaction, batched with those that ended together.
 
 use std::time::Duration;
 
@@ -12,23 +8,46 @@ use crate::kafka::group::{Member, Partition};
 use crate::kafka::produce::Outgoing;
 use crate::kafka::transaction::{TransactionError, Transactions};
 
+/// Most bytes of rows between two commits, about: what a batch costs in memory.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A row to be written.
+#[derive(Debug)]
+pub(super) enum Row {
+    /// This one.
+    Write(Outgoing),
+    /// A tombstone.
+    Erase {
+        /// Kafka's name of the topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Key.
+        key: Vec<u8>,
+    },
+}
+
 /// What waits for the next commit.
 #[derive(Debug)]
 pub(super) struct Batch {
     max_rows: usize,
     max_wait: Duration,
-    rows: Vec<Outgoing>,
+    rows: Vec<Row>,
+    bytes: usize,
     since: Option<Instant>,
 }
 
 impl Batch {
     /// An empty batch that is due with this many rows or after this time.
     pub(super) const fn new(max_rows: usize, max_wait: Duration) -> Self {
-        Self { max_rows, max_wait, rows: Vec::new(), since: None }
+        Self { max_rows, max_wait, rows: Vec::new(), bytes: 0, since: None }
     }
 
     /// Adds a row.
-    pub(super) fn add(&mut self, row: Outgoing, now: Instant) {
+    pub(super) fn add(&mut self, row: Row, now: Instant) {
+        if let Row::Write(row) = &row {
+            self.bytes += row.value.len();
+        }
         self.rows.push(row);
         self.since.get_or_insert(now);
     }
@@ -36,6 +55,7 @@ impl Batch {
     /// Whether it is time to commit.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.rows.len() >= self.max_rows
+            || self.bytes >= MAX_BYTES
             || self.since.is_some_and(|since| now.saturating_duration_since(since) >= self.max_wait)
     }
 
@@ -45,13 +65,14 @@ impl Batch {
     }
 
     /// The rows.
-    pub(super) fn rows(&self) -> &[Outgoing] {
+    pub(super) fn rows(&self) -> &[Row] {
         &self.rows
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.bytes = 0;
         self.since = None;
     }
 }
@@ -64,14 +85,17 @@ impl Batch {
 pub(super) fn commit(
     transactions: &Transactions,
     member: &Member,
-    rows: &[Outgoing],
+    rows: &[Row],
     positions: &[(Partition, i64)],
     waiting: &dyn Fn(&str),
 ) -> Result<(), TransactionError> {
     transactions.begin()?;
     let work = || {
         for row in rows {
-            transactions.send(row)?;
+            match row {
+                Row::Write(row) => transactions.send(row)?,
+                Row::Erase { topic, partition, key } => transactions.erase(topic, *partition, key)?,
+            }
         }
         // Without a membership there are no positions either: both are had with the first partitions.
         if let Some(metadata) = member.metadata().filter(|_| !positions.is_empty()) {
@@ -95,14 +119,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_due_by_rows_or_time() {
-        let row = || Outgoing {
-            topic: String::new(),
-            partition: None,
-            key: Vec::new(),
-            value: Vec::new(),
-            headers: Headers::default(),
-            timestamp_ms: None,
-        };
+        let row = || Row::Erase { topic: String::new(), partition: 0, key: Vec::new() };
         let t0 = Instant::now();
         let mut batch = Batch::new(2, Duration::from_secs(1));
         assert!(!batch.is_due(t0 + Duration::from_secs(9)) && batch.is_empty());
@@ -112,5 +129,15 @@ mod tests {
         assert!(batch.is_due(t0));
         batch.clear();
         assert!(batch.is_empty() && !batch.is_due(t0 + Duration::from_secs(9)));
+        let large = Outgoing {
+            topic: String::new(),
+            partition: None,
+            key: Vec::new(),
+            value: vec![0; MAX_BYTES],
+            headers: Headers::default(),
+            timestamp_ms: None,
+        };
+        batch.add(Row::Write(large), t0);
+        assert!(batch.is_due(t0));
     }
 }

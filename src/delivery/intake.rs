@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::error::Stopped;
+use super::progress::Position;
+use super::restore;
 use super::worker::{IDLE, Interrupt, LOOK_EVERY, Worker};
 use crate::event::Timestamp;
-use crate::kafka::group::{Incoming, Member, Polled};
+use crate::kafka::group::{Incoming, Member, Partition, Polled};
 use crate::kafka::transaction::Transactions;
 
 /// Most records taken before results are looked at again.
@@ -22,7 +25,7 @@ impl Worker {
     /// Polls for what there is; says whether there was something.
     pub(super) fn read(&mut self, member: &mut Member, transactions: &Transactions) -> Result<bool, Interrupt> {
         let now = Instant::now();
-        let full = if self.paused { !self.plan.is_low() } else { self.plan.is_full() };
+        let full = if self.paused { !self.engine.plan.is_low() } else { self.engine.plan.is_full() };
         let hold = full || !self.stash.is_empty();
         if hold && !self.paused {
             if now.saturating_duration_since(*self.held_since.get_or_insert(now)) < PATIENCE {
@@ -37,25 +40,23 @@ impl Worker {
                 self.paused = false;
             }
         }
-        let mut wait = if hold || self.plan.in_flight() > 0 { Duration::ZERO } else { IDLE };
+        let mut wait = if hold || self.engine.plan.unsettled() > 0 { Duration::ZERO } else { IDLE };
         for taken in 0..BURST {
             match member.poll(wait)? {
                 Polled::Nothing => return Ok(taken > 0),
                 Polled::Record(incoming) => {
                     self.take(*incoming)?;
-                    if self.plan.is_full() || !self.stash.is_empty() {
+                    if self.engine.plan.is_full() || !self.stash.is_empty() {
                         return Ok(true);
                     }
                 }
                 Polled::Gained(partitions) => {
-                    self.partitions = partitions;
-                    self.joined = true;
-                    self.well();
+                    self.gain(member, transactions, partitions)?;
                 }
                 Polled::Leaving { lost } => {
                     if !lost {
                         self.drain(self.s.target.timeout.min(HAND_OVER))?;
-                        self.commit(member, transactions)?;
+                        self.commit(member, transactions, true)?;
                     }
                     self.forget();
                     member.release()?;
@@ -71,6 +72,66 @@ impl Worker {
         Ok(true)
     }
 
+    /// Takes partitions over: what is known of them is restored before anything is sent, and the first commit says that
+    /// they are ours.
+    fn gain(
+        &mut self,
+        member: &Member,
+        transactions: &Transactions,
+        partitions: Vec<Partition>,
+    ) -> Result<(), Interrupt> {
+        let started = Instant::now();
+        let all: usize = {
+            let of = |topic: &String| self.s.ground.partitions_of(topic).map(|partitions| partitions.len());
+            let counts: Result<Vec<usize>, _> = self.s.target.records.iter().map(of).collect();
+            counts.map_err(|error| Interrupt::Again { why: error.to_string(), fenced: false })?.iter().sum()
+        };
+        self.engine.owns(partitions.len(), all);
+        let committed = member.committed(&partitions)?;
+        let (target, clock) = (&self.s.target, Clock::now());
+        let mut known = restore::read(&self.s.ground, &target.name, &partitions, self.s.reader.decoder(), &clock)?;
+        let mut moved: Vec<(Partition, i64)> = Vec::new();
+        for (partition, offset) in committed {
+            let restored = known.positions.remove(&partition);
+            let (position, writer) =
+                restored.unwrap_or_else(|| (Position::new(partition.clone(), offset), String::new()));
+            // Progress outlives the broker's memory of offsets, and is not what an operator's tool moves.
+            if position.next != offset {
+                moved.push((partition.clone(), position.next));
+            }
+            // Of our own predecessor nothing is under way: its process is gone.
+            if !position.handed_over && writer != self.s.instance {
+                self.not_before = Some(clock.now + target.timeout);
+            }
+            let end = known.ends.get(&partition.number).copied().unwrap_or(0);
+            self.engine.plan.gain(position, end);
+        }
+        let parked = known.waiting.len();
+        for (lane, waiting) in known.waiting {
+            self.engine.plan.restore(lane, waiting, clock.now);
+        }
+        if !moved.is_empty() {
+            tracing::warn!(
+                target_name = target.name,
+                ?moved,
+                "the group's offsets differ from the target's progress, which counts"
+            );
+            member.rewind(moved.iter().map(|(partition, offset)| (partition, *offset)))?;
+        }
+        tracing::info!(
+            target_name = target.name,
+            partitions = partitions.len(),
+            parked,
+            seconds = started.elapsed().as_secs_f64(),
+            "partitions gained"
+        );
+        self.partitions = partitions;
+        self.joined = true;
+        self.commit_all(member, transactions, false)?;
+        self.well();
+        Ok(())
+    }
+
     /// Takes a record into the plan, or into a dead letter where it cannot be decoded.
     fn take(&mut self, incoming: Incoming) -> Result<(), Stopped> {
         if !self.stash.is_empty() {
@@ -80,7 +141,10 @@ impl Worker {
         match self.s.reader.read(&incoming) {
             Ok(task) => {
                 let (lane, recorded) = (task.lane(&incoming), task.recorded(&incoming));
-                self.plan.read(lane, incoming.offset, recorded, task);
+                let clock = Clock::now();
+                if let Some(change) = self.engine.plan.read(lane, incoming.offset, recorded, task, clock.now) {
+                    self.write(&change, &clock)?;
+                }
             }
             Err(error) if error.is_away() => {
                 self.unwell(&error.to_string());
@@ -88,11 +152,13 @@ impl Worker {
             }
             Err(error) => {
                 let topic = self.s.reader.short(&incoming.partition.topic).to_owned();
+                if !self.engine.plan.pass(&incoming.partition, incoming.offset) {
+                    return Ok(());
+                }
                 tracing::error!(
                     target_name = self.s.target.name, topic, partition = incoming.partition.number,
                     offset = incoming.offset, %error, "dead letter: the record cannot be decoded"
                 );
-                self.plan.pass(&incoming.partition, incoming.offset);
                 let row = self.s.rows.undecodable(&topic, incoming, &error.to_string(), Timestamp::now())?;
                 self.batch.add(row, Instant::now());
             }

@@ -1,39 +1,98 @@
-//! Records to targets: in order per key, once per record, one bad thing stopping one thing.
+//! Records to targets: in order per key, once at the target, one bad thing stopping one thing.
 //!
 //! | | |
 //! |---|---|
-//! | reads | the record topics of each target, as consumer group `delivery.<target>` |
-//! | writes | `attempts`, one row per try; `dead-letters`, one row per record given up; the group's offsets, in the same transactions |
-//! | promise | a target sees the records of one key in the order of the topic, retries included; none is left out; a failing record holds its key, a failing target itself |
-//! | on failure | a crash, a lost partition or an aborted transaction repeats what was not committed, with the same `webhook-id`; a lost position stops its target |
+//! | reads | the record topics of each target, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained |
+//! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction |
+//! | promise | a target sees the records of one key in the order of the topic, retries included (G4); none is left out (G3); a failing record holds its key, a failing target itself (G5); a repeat obeys what the target offers against a second document (G6) |
+//! | on failure | what is not committed is repeated: at most `max_concurrency` records, each one in doubt |
 //! | metrics | `delivery_attempts_total`, `delivery_lag_seconds`, `delivery_parked_keys`, `target_state` |
+//!
+//! # The protocol
+//!
+//! ```text
+//! record topic --> plan --> try --> outcome --+--> one transaction: attempts, dead-letters, parked, progress, offsets
+//!                   ^  ^                      |
+//!                   |  +---- parked heads, when due (fetched from `parked` where not in memory)
+//!                   +------- what was waiting for the commit
+//! ```
+//!
+//! A *lane* is one key of one partition. Of a lane only the head is tried, and the record behind it only when the end of
+//! the head is committed: so a crash repeats no record whose successor was sent. A lane is *live*, its records open in
+//! the record topic, or *parked*, its records in `parked`:
+//!
+//! ```text
+//!            delivered, given up                 failed: with all its successors, in order
+//!   live ----------------------> next record  live ------------------------------------> parked
+//!   parked, due --> tried --delivered, given up--> next record at once --none left--> live
+//!                         \-failed--> parked, due later
+//! ```
+//!
+//! What is parked holds up neither the position nor memory: contents beyond a bound are dropped and fetched by their
+//! place in `parked`. New records of a parked key queue behind. What the target as a whole is at fault for (no
+//! connection, refused credentials, a rate limit, failure upon failure) parks nothing and gives nothing up: the window
+//! closes, and when its time is over one try at a time asks whether the target works again.
+//!
+//! A step changes memory first and Kafka with the next transaction. Steps that end together share one: it is due as soon
+//! as a record waits for it, or nothing else is under way, at the latest after `commit_every`. It holds
+//!
+//! | row | when |
+//! |---|---|
+//! | `attempts` | a try ended |
+//! | `dead-letters` | a record is given up, or cannot be decoded |
+//! | `parked` | a head failed (with its tries and times), a record queued behind one; a tombstone when it is finished |
+//! | `progress` | anything changed in its partition: next offset, what is open above it, what may have been sent |
+//! | the group's offsets | always, of all partitions: they prove that the partitions are ours |
+//!
+//! # Failure at each step
+//!
+//! - *Before the transaction commits* nothing of it happened: the successor restores `progress` and `parked`, reads on
+//!   from there and repeats what was under way. It cannot park or dead-letter twice, nor skip.
+//! - *The outcome of a commit is unknown*: the session ends, and the next one restores what is there.
+//! - *Someone else has the partitions*: the transaction fails by the group's generation, memory is dropped. Who stood
+//!   still for half a session's time commits before it sends.
+//! - *Partitions are gained*: progress is read to its true end, rows of the predecessor's last transaction included. Open
+//!   records below `sent_below` may have been sent: they count as repeats. A bound is committed before a record beyond it
+//!   is sent. Unless the predecessor gave them back in order, or was this very instance, its requests are waited for.
+//! - *The broker forgot the group's offsets*: `progress` counts. *The record is gone* (retention): the target stops and
+//!   says so.
+//! - *Kafka is away*: nothing is sent, since nothing could be written down.
+//!
+//! What stays: a process frozen in the middle of a send, or a target that acts later than it says, can double where
+//! looking up is all that the target offers.
 //!
 //! | file | what |
 //! |---|---|
-//! | `plan` | which record goes next, and how far a position may move; pure |
-//! | `window` | the time in which a target as a whole is left alone; pure |
-//! | `schedule` | what follows from a try; pure |
-//! | `task` | a record as read and decoded |
-//! | `attempt` | one try |
-//! | `rows` | rows of attempts and dead letters |
-//! | `commit` | rows and positions in one transaction |
-//! | `worker` | the loop of one target, on a thread of its own |
-//! | `intake` | what a worker reads, and looking after what is away |
-//! | `state` | what is said of targets |
+//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
+//! | `engine/tests` | the core in thousands of random histories of faults, crashes, freezes and rebalances |
+//! | `task`, `attempt` | a record as read; one try |
+//! | `rows`, `commit` | rows, and the transaction they go in |
+//! | `restore`, `shelf` | what is known of partitions gained; parked records fetched |
+//! | `worker`, `intake` | the loop of one target, on a thread of its own; what it reads |
+//! | `state`, `clock` | what is said of targets; one moment on both clocks |
 //! | `run` | all targets side by side |
 //!
-//! What is not finished is in memory, bounded by `read_ahead`: when that many records wait behind failing heads,
-//! reading pauses until one of them goes. Positions stand at the first unfinished record, so a crash repeats what was
-//! delivered above it.
+//! Limits hold per target: each instance takes the share that goes with its partitions. What an instance learns of the
+//! target (the window) is its own as yet.
 
 mod attempt;
+mod breaker;
+mod bucket;
+mod clock;
 mod commit;
+mod engine;
 mod error;
 mod intake;
+mod places;
 mod plan;
+mod progress;
+mod queue;
+mod repeat;
+mod restore;
 mod rows;
 mod run;
 mod schedule;
+mod shelf;
 mod state;
 mod task;
 mod window;

@@ -1,22 +1,32 @@
 //! Which record goes next: the core of delivery, pure, with time as a parameter.
 //!
-//! A lane is one key of one partition. Its records stand in a queue; only the head is tried, one try at a time, and a
-//! head that failed holds its own lane alone. Positions move over what is finished without a gap; what is unfinished
-//! is all that is remembered, so memory is bounded by the read-ahead.
+//! A lane is one key of one partition. Its records stand in a queue; only the head is tried, one try at a time, and
+//! what follows waits until the end of that try is committed. A lane is either live, with all its records open in the
+//! record topic, or parked, with all of them in `parked`: a head that fails parks its lane, records read later queue
+//! behind, and the lane is live again when all have gone. Parked records are remembered by their place; their contents
+//! are kept in memory only as far as `keep_parked` allows and fetched when their turn comes.
 //!
 //! Each gain of partitions starts an epoch. A try of an earlier epoch that is still under way is a stray: its result
 //! counts for nothing, since the record is read again, but its lane waits for it, since two tries of one key at once
 //! could arrive in the wrong order.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::window::Window;
+use super::places::Places;
+use super::progress::{Past, Position, Reading};
+pub(super) use super::queue::{Head, Standing};
+use super::queue::{Queue, Slot};
+use super::repeat::{Caution, Doubt, Step, caution};
 use crate::event::Timestamp;
 use crate::kafka::group::Partition;
+use crate::targets::Idempotency;
+
+/// Most parked records being fetched at one time.
+pub(super) const MAX_FETCHES: usize = 8;
 
 /// One key of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +37,18 @@ pub(super) struct Lane {
     pub(super) key: Vec<u8>,
 }
 
-/// Says which try a result belongs to.
+/// What a plan may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Open records in memory, about.
+    pub(super) read_ahead: usize,
+    /// Parked records in memory.
+    pub(super) keep_parked: usize,
+    /// What the target offers against a second document.
+    pub(super) class: Idempotency,
+}
+
+/// Says which try or fetch a result belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     epoch: u64,
@@ -46,17 +67,28 @@ pub(super) struct Try<R> {
     pub(super) record: Arc<R>,
     /// Number of the try, from 1.
     pub(super) n: u32,
+    /// How it is made.
+    pub(super) step: Step,
 }
 
-/// What is known of a record under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    /// Number of the try, from 1.
-    pub(super) n: u32,
-    /// Earlier tries that failed for the record's own sake.
-    pub(super) failures: u32,
-    /// Time since its first try, without that in which the target as a whole was in trouble.
-    pub(super) spent: Duration,
+/// A parked record to be fetched.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    /// To be handed back with the record.
+    pub(super) ticket: Ticket,
+    /// Where to look for it in `parked`: there or behind.
+    pub(super) place: i64,
+    /// Tries that its row has to know of; an older row is not the one.
+    pub(super) tries: u32,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Go<R> {
+    /// Make this try.
+    Try(Try<R>),
+    /// Fetch this record.
+    Fetch(Fetch),
 }
 
 /// What becomes of a record after a try.
@@ -70,177 +102,392 @@ pub(super) enum Then {
     Again,
 }
 
+/// What has to be written to `parked`.
+#[derive(Debug)]
+pub(super) enum Change<R> {
+    /// The record waits there, as said; a row it had before is replaced.
+    Park {
+        /// Its lane.
+        lane: Arc<Lane>,
+        /// Its offset.
+        offset: i64,
+        /// The record.
+        record: Arc<R>,
+        /// How it stands; none behind a head.
+        standing: Option<Standing>,
+    },
+    /// The record waits there no longer.
+    Release {
+        /// Its lane.
+        lane: Arc<Lane>,
+        /// Its offset.
+        offset: i64,
+    },
+}
+
+/// A record found in `parked`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// Its offset in the record topic.
+    pub(super) offset: i64,
+    /// Where its row stands.
+    pub(super) place: i64,
+    /// How it stands.
+    pub(super) standing: Standing,
+}
+
 /// Records under way to one target.
 #[derive(Debug)]
 pub(super) struct Plan<R> {
-    max_in_flight: usize,
-    read_ahead: usize,
+    limits: Limits,
     epoch: u64,
     turn: u64,
-    partitions: BTreeMap<Partition, Reading>,
+    readings: BTreeMap<Partition, Reading>,
     lanes: HashMap<Arc<Lane>, Queue<R>>,
-    /// Lanes whose head may be tried at once.
-    ready: VecDeque<Arc<Lane>>,
+    /// Live lanes whose head may be tried at once.
+    live: VecDeque<Arc<Lane>>,
+    /// Parked lanes whose head may be tried at once, first released first.
+    released: VecDeque<Arc<Lane>>,
+    /// Whose turn it is, where both have some.
+    released_next: bool,
     /// Lanes whose head waits, by time; the turn keeps equal times apart.
     due: BTreeMap<(Instant, u64), Arc<Lane>>,
     /// Lanes with a try under way, strays included.
     busy: HashMap<Arc<Lane>, u64>,
+    fetching: HashSet<Arc<Lane>>,
+    /// Lanes whose last try is not committed.
+    resting: HashSet<Arc<Lane>>,
+    places: Places,
     held: usize,
-    /// Whether the target as a whole may be tried.
-    pub(super) window: Window,
-}
-
-#[derive(Debug, Default)]
-struct Reading {
-    /// Unfinished records: offset and when they were recorded.
-    open: BTreeMap<i64, Timestamp>,
-    /// Offset behind the last record read.
-    end: Option<i64>,
-}
-
-#[derive(Debug)]
-struct Queue<R> {
-    records: VecDeque<(i64, Arc<R>)>,
-    tries: u32,
-    failures: u32,
-    first: Option<FirstTry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct FirstTry {
-    at: Instant,
-    /// The window's clock at that time.
-    waited: Duration,
-}
-
-impl<R> Queue<R> {
-    const fn new() -> Self {
-        Self { records: VecDeque::new(), tries: 0, failures: 0, first: None }
-    }
+    kept: usize,
+    parked: usize,
+    /// Whether a record may go only behind a commit.
+    stalled: bool,
 }
 
 impl<R> Plan<R> {
-    /// An empty plan that has at most `max_in_flight` tries under way and holds about `read_ahead` records.
-    pub(super) fn new(max_in_flight: usize, read_ahead: usize) -> Self {
+    /// An empty plan.
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
-            max_in_flight,
-            read_ahead,
+            limits,
             epoch: 0,
             turn: 0,
-            partitions: BTreeMap::new(),
+            readings: BTreeMap::new(),
             lanes: HashMap::new(),
-            ready: VecDeque::new(),
+            live: VecDeque::new(),
+            released: VecDeque::new(),
+            released_next: false,
             due: BTreeMap::new(),
             busy: HashMap::new(),
+            fetching: HashSet::new(),
+            resting: HashSet::new(),
+            places: Places::default(),
             held: 0,
-            window: Window::default(),
+            kept: 0,
+            parked: 0,
+            stalled: false,
         }
     }
 
-    /// Forgets every record: the partitions are someone else's, or are read again from their committed offsets.
+    /// Forgets every record: the partitions are someone else's, or are restored from what is committed.
     pub(super) fn lost(&mut self) {
-        self.epoch += 1;
-        self.partitions.clear();
-        self.lanes.clear();
-        self.ready.clear();
-        self.due.clear();
-        self.held = 0;
+        let strays = std::mem::take(&mut self.busy);
+        let (epoch, turn) = (self.epoch + 1, self.turn);
+        *self = Self { epoch, turn, busy: strays, ..Self::new(self.limits) };
     }
 
-    /// Takes a record that was read. Offsets of a partition come in order; one that came before is left out.
-    pub(super) fn read(&mut self, lane: Lane, offset: i64, recorded: Timestamp, record: R) {
-        let Some(reading) = self.advance(&lane.partition, offset) else { return };
-        reading.open.insert(offset, recorded);
-        self.held += 1;
+    /// Takes a partition over as it was written down. The log of the partition of `parked` with the same number ends at
+    /// `parked_end` or later.
+    pub(super) fn gain(&mut self, known: Position, parked_end: i64) {
+        self.places.begin(known.partition.number, parked_end);
+        self.readings.insert(known.partition.clone(), Reading::new(known));
+    }
+
+    /// Takes over a record found in `parked`: all of them, each lane's in order, before the first record is read.
+    pub(super) fn restore(&mut self, lane: Lane, waiting: Waiting, now: Instant) {
+        let slot = Slot { offset: waiting.offset, record: None, place: waiting.place, past: Past::default() };
         if let Some(queue) = self.lanes.get_mut(&lane) {
-            queue.records.push_back((offset, Arc::new(record)));
+            queue.slots.push_back(slot);
             return;
         }
         let lane = Arc::new(lane);
-        let mut queue = Queue::new();
-        queue.records.push_back((offset, Arc::new(record)));
-        self.lanes.insert(Arc::clone(&lane), queue);
-        if !self.busy.contains_key(&lane) {
-            self.ready.push_back(lane);
+        let mut standing = waiting.standing;
+        let suspect = self.readings.get_mut(&lane.partition).is_some_and(Reading::suspects);
+        if suspect {
+            // The predecessor may have had it under way: nobody knows since when.
+            let first = standing.doubt.and_then(|doubt| doubt.first);
+            standing.doubt = Some(Doubt { first, last: now });
         }
+        self.lanes.insert(Arc::clone(&lane), Queue::restored(slot, standing, suspect));
+        self.parked += 1;
+        self.enqueue(lane, now);
+    }
+
+    /// Takes a record that was read; what is finished already is left out. Behind a parked head it is parked at once.
+    pub(super) fn read(
+        &mut self,
+        lane: Lane,
+        offset: i64,
+        recorded: Timestamp,
+        record: R,
+        now: Instant,
+    ) -> Option<Change<R>> {
+        let reading = self.readings.get_mut(&lane.partition)?;
+        let past = reading.take(offset, recorded)?;
+        let record = Arc::new(record);
+        let slot = Slot { offset, record: Some(Arc::clone(&record)), place: 0, past };
+        let known = self.lanes.get_key_value(&lane).map(|(lane, queue)| (Arc::clone(lane), queue.parked));
+        let Some((lane, parked)) = known else {
+            let lane = Arc::new(lane);
+            self.lanes.insert(Arc::clone(&lane), Queue::live(slot, now));
+            self.held += 1;
+            self.enqueue(lane, now);
+            return None;
+        };
+        if parked {
+            reading.finish(offset);
+            let place = self.places.take(lane.partition.number);
+            self.keep(&lane, Slot { place, ..slot });
+            return Some(Change::Park { lane, offset, record, standing: None });
+        }
+        self.held += 1;
+        self.lanes.get_mut(&lane)?.slots.push_back(slot);
+        None
     }
 
     /// Notes a record that needs no try: it is finished as it is read.
-    pub(super) fn pass(&mut self, partition: &Partition, offset: i64) {
-        self.advance(partition, offset);
+    pub(super) fn pass(&mut self, partition: &Partition, offset: i64) -> bool {
+        let Some(reading) = self.readings.get_mut(partition) else { return false };
+        let taken = reading.take(offset, Timestamp::default()).is_some();
+        if taken {
+            reading.finish(offset);
+        }
+        taken
     }
 
-    fn advance(&mut self, partition: &Partition, offset: i64) -> Option<&mut Reading> {
-        if !self.partitions.contains_key(partition) {
-            self.partitions.insert(partition.clone(), Reading::default());
+    /// Adds a record to a parked lane, with its contents where there is room for them.
+    fn keep(&mut self, lane: &Arc<Lane>, mut slot: Slot<R>) {
+        if self.kept < self.limits.keep_parked {
+            self.kept += 1;
+        } else {
+            slot.record = None;
         }
-        let reading = self.partitions.get_mut(partition)?;
-        if reading.end.is_some_and(|end| offset < end) {
-            return None;
+        if let Some(queue) = self.lanes.get_mut(lane) {
+            queue.slots.push_back(slot);
         }
-        reading.end = Some(offset + 1);
-        Some(reading)
     }
 
-    /// The next try to make now, if any.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Try<R>> {
-        if self.busy.len() >= self.window.limit(self.max_in_flight, now) {
+    /// Puts a lane where its head belongs. One with a try or a fetch under way, or not committed, comes back by itself.
+    fn enqueue(&mut self, lane: Arc<Lane>, now: Instant) {
+        if self.busy.contains_key(&lane) || self.fetching.contains(&lane) || self.resting.contains(&lane) {
+            return;
+        }
+        let Some(queue) = self.lanes.get(&lane) else { return };
+        match queue.due.filter(|due| *due > now) {
+            Some(due) => {
+                self.turn += 1;
+                self.due.insert((due, self.turn), lane);
+            }
+            None if queue.parked => self.released.push_back(lane),
+            None => self.live.push_back(lane),
+        }
+    }
+
+    /// What to do now, if anything: a try counts against `limit`, together with those under way and those not committed.
+    /// While the target is being probed, `live_first`, a record that never failed is the better question.
+    /// `waited` is how long the target was in trouble until now.
+    pub(super) fn next(&mut self, limit: usize, live_first: bool, waited: Duration, now: Instant) -> Option<Go<R>> {
+        if self.unsettled() >= limit {
             return None;
         }
         while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
-            self.ready.push_back(entry.remove());
+            let lane = entry.remove();
+            self.enqueue(lane, now);
         }
-        let lane = self.ready.pop_front()?;
-        // A lane is either ready, due or busy, and never without records.
-        let queue = self.lanes.get_mut(&lane)?;
-        let (offset, record) = queue.records.front().cloned()?;
-        queue.tries = queue.tries.saturating_add(1);
-        queue.first.get_or_insert(FirstTry { at: now, waited: self.window.waited(now) });
-        let n = queue.tries;
-        self.busy.insert(Arc::clone(&lane), self.epoch);
-        Some(Try { ticket: Ticket { epoch: self.epoch, lane, offset }, record, n })
+        // Each lane is looked at once.
+        for _ in 0..self.live.len() + self.released.len() {
+            let lane = self.pick(live_first)?;
+            let Some(queue) = self.lanes.get_mut(&lane) else { continue };
+            let Some(slot) = queue.slots.front() else { continue };
+            let offset = slot.offset;
+            let step = match caution(self.limits.class, queue.doubt, now) {
+                Caution::Go(step) => step,
+                Caution::Wait(until) => {
+                    queue.due = Some(until);
+                    self.enqueue(lane, now);
+                    continue;
+                }
+            };
+            if !self.readings.get_mut(&lane.partition).is_some_and(|reading| reading.may_send(offset)) {
+                self.stalled = true;
+                self.put_back(lane);
+                return None;
+            }
+            let ticket = Ticket { epoch: self.epoch, lane: Arc::clone(&lane), offset };
+            let Some(record) = slot.record.clone() else {
+                if self.fetching.len() >= MAX_FETCHES {
+                    self.released.push_back(lane);
+                    continue;
+                }
+                let (place, tries) = (slot.place, queue.tries);
+                self.fetching.insert(lane);
+                return Some(Go::Fetch(Fetch { ticket, place, tries }));
+            };
+            let n = queue.begin(waited, now);
+            self.busy.insert(lane, self.epoch);
+            return Some(Go::Try(Try { ticket, record, n, step }));
+        }
+        None
+    }
+
+    /// Live and released lanes take turns, so that neither starves the other.
+    fn pick(&mut self, live_first: bool) -> Option<Arc<Lane>> {
+        let released_first = self.released_next && !live_first;
+        self.released_next = !self.released_next;
+        if released_first {
+            self.released.pop_front().or_else(|| self.live.pop_front())
+        } else {
+            self.live.pop_front().or_else(|| self.released.pop_front())
+        }
+    }
+
+    fn put_back(&mut self, lane: Arc<Lane>) {
+        match self.lanes.get(&lane) {
+            Some(queue) if queue.parked => self.released.push_front(lane),
+            Some(_) => self.live.push_front(lane),
+            None => {}
+        }
+    }
+
+    /// Takes a fetched record; none where it could not be had. Says whether it was waited for.
+    pub(super) fn fetched(&mut self, ticket: &Ticket, record: R) -> bool {
+        if ticket.epoch != self.epoch || !self.fetching.remove(&ticket.lane) {
+            return false;
+        }
+        let slot = self.lanes.get_mut(&ticket.lane).and_then(|queue| queue.slots.front_mut());
+        let Some(slot) = slot.filter(|slot| slot.offset == ticket.offset) else { return false };
+        slot.record = Some(Arc::new(record));
+        self.kept += 1;
+        self.put_back(Arc::clone(&ticket.lane));
+        true
+    }
+
+    /// Whether a fetch is waited for.
+    pub(super) fn awaits(&self, ticket: &Ticket) -> bool {
+        ticket.epoch == self.epoch && self.fetching.contains(&ticket.lane)
+    }
+
+    /// Whether a lane's head is in memory.
+    pub(super) fn has_head(&self, lane: &Lane) -> bool {
+        self.lanes.get(lane).is_some_and(|queue| queue.slots.front().is_some_and(|slot| slot.record.is_some()))
+    }
+
+    /// Whether a lane waits for its turn, and nothing else.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        !self.live.is_empty()
+            || !self.released.is_empty()
+            || self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now)
     }
 
     /// What is known of the record of this try; none where the try is a stray.
-    pub(super) fn head(&self, ticket: &Ticket, now: Instant) -> Option<Head> {
+    pub(super) fn head(&self, ticket: &Ticket, waited: Duration, now: Instant) -> Option<Head> {
         let queue = self.lanes.get(&ticket.lane).filter(|_| ticket.epoch == self.epoch)?;
-        let first = queue.first?;
-        let waited = self.window.waited(now).saturating_sub(first.waited);
-        let spent = now.saturating_duration_since(first.at).saturating_sub(waited);
-        Some(Head { n: queue.tries, failures: queue.failures, spent })
+        Some(queue.head(waited, now))
     }
 
-    /// Takes the end of a try. Every try must end here once, strays too.
-    pub(super) fn settle(&mut self, ticket: &Ticket, then: Then) {
-        self.busy.remove(&ticket.lane);
-        let Some(queue) = self.lanes.get_mut(&ticket.lane) else { return };
+    /// Takes the end of a try; says what has to be written to `parked`. Every try must end here once, strays too.
+    /// `doubt` is what is not known of the record now, `waited` how long the target was in trouble until now.
+    pub(super) fn settle(
+        &mut self,
+        ticket: &Ticket,
+        then: Then,
+        doubt: Option<Doubt>,
+        waited: Duration,
+        now: Instant,
+    ) -> Vec<Change<R>> {
         let lane = Arc::clone(&ticket.lane);
+        self.busy.remove(&lane);
         if ticket.epoch != self.epoch {
             // The lane was read again behind the stray's back and had to wait for it.
-            self.ready.push_back(lane);
-            return;
+            self.enqueue(lane, now);
+            return Vec::new();
+        }
+        self.resting.insert(Arc::clone(&lane));
+        let Some(queue) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        if std::mem::take(&mut queue.suspect)
+            && let Some(reading) = self.readings.get_mut(&lane.partition)
+        {
+            reading.cleared();
         }
         match then {
-            Then::Again => self.ready.push_front(lane),
-            Then::At(time) => {
-                queue.failures = queue.failures.saturating_add(1);
-                self.turn += 1;
-                self.due.insert((time, self.turn), lane);
-            }
-            Then::Finish => {
-                queue.records.pop_front();
-                (queue.tries, queue.failures, queue.first) = (0, 0, None);
-                if queue.records.is_empty() {
-                    self.lanes.remove(&lane);
-                } else {
-                    self.ready.push_back(lane);
-                }
-                self.held -= 1;
-                if let Some(reading) = self.partitions.get_mut(&ticket.lane.partition) {
-                    reading.open.remove(&ticket.offset);
+            Then::Finish => return self.finish(&lane, ticket.offset),
+            Then::At(due) => queue.failed(due, doubt),
+            Then::Again => {
+                (queue.due, queue.doubt) = (None, doubt);
+                let tries = queue.tries;
+                if !queue.parked {
+                    if let Some(reading) = self.readings.get_mut(&lane.partition) {
+                        reading.tried(ticket.offset, tries);
+                    }
+                    return Vec::new();
                 }
             }
         }
+        self.park(&lane, waited, now)
+    }
+
+    /// Writes down a parked lane's head; a live lane is parked with all its records, in order.
+    fn park(&mut self, lane: &Arc<Lane>, waited: Duration, now: Instant) -> Vec<Change<R>> {
+        let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
+        let standing = queue.standing(waited, now);
+        if queue.parked {
+            let Some(slot) = queue.slots.front_mut() else { return Vec::new() };
+            slot.place = self.places.take(lane.partition.number);
+            let (offset, record) = (slot.offset, slot.record.clone());
+            if self.kept > self.limits.keep_parked {
+                self.kept -= usize::from(slot.record.take().is_some());
+            }
+            let change =
+                record.map(|record| Change::Park { lane: Arc::clone(lane), offset, record, standing: Some(standing) });
+            return change.into_iter().collect();
+        }
+        queue.parked = true;
+        self.parked += 1;
+        let slots = std::mem::take(&mut queue.slots);
+        let mut changes = Vec::with_capacity(slots.len());
+        for (index, slot) in slots.into_iter().enumerate() {
+            self.held -= 1;
+            if let Some(reading) = self.readings.get_mut(&lane.partition) {
+                reading.finish(slot.offset);
+            }
+            let place = self.places.take(lane.partition.number);
+            if let Some(record) = slot.record.clone() {
+                let standing = (index == 0).then_some(standing);
+                changes.push(Change::Park { lane: Arc::clone(lane), offset: slot.offset, record, standing });
+            }
+            self.keep(lane, Slot { place, ..slot });
+        }
+        changes
+    }
+
+    fn finish(&mut self, lane: &Arc<Lane>, offset: i64) -> Vec<Change<R>> {
+        let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
+        let slot = queue.next_head();
+        let (parked, empty) = (queue.parked, queue.slots.is_empty());
+        if empty {
+            self.lanes.remove(lane);
+            self.parked -= usize::from(parked);
+        }
+        if parked {
+            self.kept -= usize::from(slot.is_some_and(|slot| slot.record.is_some()));
+            self.places.take(lane.partition.number);
+            return vec![Change::Release { lane: Arc::clone(lane), offset }];
+        }
+        self.held -= 1;
+        if let Some(reading) = self.readings.get_mut(&lane.partition) {
+            reading.finish(offset);
+        }
+        Vec::new()
     }
 
     /// Tries under way, strays included.
@@ -248,36 +495,72 @@ impl<R> Plan<R> {
         self.busy.len()
     }
 
-    /// Whether as many records are held as may be.
-    pub(super) fn is_full(&self) -> bool {
-        self.held >= self.read_ahead
+    /// Tries under way and those whose end is not committed: what a crash repeats at most.
+    pub(super) fn unsettled(&self) -> usize {
+        self.busy.len() + self.resting.len()
     }
 
-    /// Whether so few are held that reading should go on: half, so that a pause is worth its cost.
-    pub(super) fn is_low(&self) -> bool {
-        self.held <= self.read_ahead / 2
+    /// Whether something waits for the next commit that could go on at once.
+    pub(super) fn wants_commit(&self, now: Instant) -> bool {
+        let waits = |lane: &Arc<Lane>| self.lanes.get(lane).is_some_and(|queue| queue.due.is_none_or(|due| due <= now));
+        self.stalled || self.resting.iter().any(waits)
     }
 
-    /// Next offsets to read after a crash, of every partition read so far: the offset of the first unfinished record,
-    /// or behind the last one read. Also those that did not move: they bind a transaction to our membership.
-    pub(super) fn positions(&self) -> Vec<(Partition, i64)> {
-        self.partitions
-            .iter()
+    /// What is to be committed of the partitions' progress. Where `handing_over`, nothing will be sent any more.
+    pub(super) fn progress(&mut self, handing_over: bool) -> Vec<Position> {
+        let ahead = i64::try_from(self.limits.read_ahead).unwrap_or(i64::MAX);
+        let busy = &self.busy;
+        self.readings
+            .iter_mut()
             .filter_map(|(partition, reading)| {
-                let next = reading.open.first_key_value().map(|(offset, _)| *offset).or(reading.end)?;
-                Some((partition.clone(), next))
+                let idle = handing_over && !busy.keys().any(|lane| lane.partition == *partition);
+                reading.position(partition, ahead, idle)
             })
             .collect()
     }
 
-    /// When the oldest unfinished record was recorded, by the partitions' first ones.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.partitions.values().filter_map(|reading| reading.open.first_key_value().map(|(_, time)| *time)).min()
+    /// Next offsets to read after a crash, of every partition. Also those that did not move: they bind a transaction to
+    /// our membership.
+    pub(super) fn positions(&self) -> Vec<(Partition, i64)> {
+        self.readings.iter().map(|(partition, reading)| (partition.clone(), reading.next())).collect()
     }
 
-    /// Lanes whose head failed and waits for its next try.
-    pub(super) fn parked(&self) -> usize {
-        self.due.len()
+    /// Everything until now is committed.
+    pub(super) fn committed(&mut self, now: Instant) {
+        self.stalled = false;
+        self.places.committed();
+        for reading in self.readings.values_mut() {
+            reading.committed();
+        }
+        for lane in std::mem::take(&mut self.resting) {
+            self.enqueue(lane, now);
+        }
+    }
+
+    /// Whether as many records are held as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.held >= self.limits.read_ahead
+    }
+
+    /// Whether so few are held that reading should go on: half, so that a pause is worth its cost.
+    pub(super) fn is_low(&self) -> bool {
+        self.held <= self.limits.read_ahead / 2
+    }
+
+    /// When the oldest open record was recorded.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.readings.values().filter_map(Reading::oldest).min()
+    }
+
+    /// Keys whose records wait in `parked`.
+    pub(super) const fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Parked records whose contents are in memory.
+    #[cfg(test)]
+    pub(super) const fn kept(&self) -> usize {
+        self.kept
     }
 }
 

@@ -1,47 +1,63 @@
-//! What delivery writes down: a row of `attempts` per try, a row of `dead-letters` per record given up.
+//! What delivery writes down: a row of `attempts` per try, of `dead-letters` per record given up, of `parked` per
+//! record that waits, of `progress` per partition that got on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::attempt::Tried;
+use super::clock::Clock;
+use super::commit::Row;
 use super::error::Stopped;
-use super::plan::Lane;
-use crate::event::{Attempt, DeadLetter, MAX_ATTEMPTS_IN_DEAD_LETTER, Timestamp};
+use super::plan::{Change, Lane, Standing};
+use super::progress::Position;
+use super::task::{TRACEPARENT, Task};
+use crate::event::{self, Attempt, DeadLetter, MAX_ATTEMPTS_IN_DEAD_LETTER, Parked, Progress, Timestamp};
 use crate::kafka::codec::Encoder;
 use crate::kafka::group::Incoming;
+use crate::kafka::headers::Headers;
 use crate::kafka::produce::Outgoing;
 use crate::outcome::DeadLetterReason;
-use crate::topics::{ATTEMPTS, DEAD_LETTERS, MAX_RECORD_BYTES};
+use crate::topics::{self, ATTEMPTS, DEAD_LETTERS, MAX_RECORD_BYTES};
 
 /// Room for key, headers and Kafka's own framing beside a row's value.
 const FRAME_BYTES: usize = 64 * 1024;
 const MAX_VALUE_BYTES: usize = MAX_RECORD_BYTES as usize - FRAME_BYTES;
+
+/// Encoders of one target's rows.
+#[derive(Clone, Debug)]
+pub(super) struct RowEncoders {
+    /// Of `attempts`.
+    pub(super) attempts: Encoder,
+    /// Of `dead-letters`.
+    pub(super) dead_letters: Encoder,
+    /// Of `parked.<target>`.
+    pub(super) parked: Encoder,
+    /// Of `progress.<target>`.
+    pub(super) progress: Encoder,
+}
 
 /// Makes rows for one target.
 pub(super) struct Rows {
     target: String,
     worker_id: String,
     prefix: String,
-    attempts: Encoder,
-    dead_letters: Encoder,
+    encoders: RowEncoders,
+    parked_topic: String,
+    progress_topic: String,
     /// The last tries of each lane's head.
     history: HashMap<Arc<Lane>, VecDeque<Attempt>>,
 }
 
 impl Rows {
     /// Rows of this target, made by this instance, for topics with this prefix.
-    pub(super) fn new(
-        target: &str,
-        worker_id: &str,
-        prefix: &str,
-        (attempts, dead_letters): (Encoder, Encoder),
-    ) -> Self {
+    pub(super) fn new(target: &str, worker_id: &str, prefix: &str, encoders: RowEncoders) -> Self {
         Self {
             target: target.to_owned(),
             worker_id: worker_id.to_owned(),
             prefix: prefix.to_owned(),
-            attempts,
-            dead_letters,
+            encoders,
+            parked_topic: format!("{prefix}{}", topics::parked(target)),
+            progress_topic: format!("{prefix}{}", topics::progress(target)),
             history: HashMap::new(),
         }
     }
@@ -51,8 +67,13 @@ impl Rows {
         self.history.clear();
     }
 
-    /// Forgets the tries of a head that is finished.
-    pub(super) fn finished(&mut self, lane: &Lane) {
+    /// Takes over the tries of a head that was fetched.
+    pub(super) fn remember(&mut self, lane: &Arc<Lane>, attempts: Vec<Attempt>) {
+        self.history.insert(Arc::clone(lane), attempts.into());
+    }
+
+    /// Forgets the tries of a head that is finished, or no longer in memory.
+    pub(super) fn forget(&mut self, lane: &Lane) {
         self.history.remove(lane);
     }
 
@@ -60,7 +81,7 @@ impl Rows {
     ///
     /// # Errors
     /// When it does not fit the schema.
-    pub(super) fn attempt(&mut self, tried: &Tried, next_try_at: Option<Timestamp>) -> Result<Outgoing, Stopped> {
+    pub(super) fn attempt(&mut self, tried: &Tried, next_try_at: Option<Timestamp>) -> Result<Row, Stopped> {
         let task = &tried.task;
         let attempt = Attempt {
             target: self.target.clone(),
@@ -85,7 +106,7 @@ impl Rows {
             topic: format!("{}{ATTEMPTS}", self.prefix),
             partition: None,
             key: format!("{}/{}", self.target, attempt.event_id).into_bytes(),
-            value: self.attempts.encode(&attempt).map_err(|cause| Stopped::Row { topic: ATTEMPTS, cause })?,
+            value: self.encoders.attempts.encode(&attempt).map_err(|cause| Stopped::Row { topic: ATTEMPTS, cause })?,
             headers: task.headers(),
             timestamp_ms: None,
         };
@@ -94,19 +115,14 @@ impl Rows {
             history.pop_front();
         }
         history.push_back(attempt);
-        Ok(row)
+        Ok(Row::Write(row))
     }
 
     /// The row of a record given up after `tried`, whose own row was made before.
     ///
     /// # Errors
     /// When it does not fit the schema.
-    pub(super) fn dead_letter(
-        &self,
-        tried: &Tried,
-        reason: DeadLetterReason,
-        now: Timestamp,
-    ) -> Result<Outgoing, Stopped> {
+    pub(super) fn dead_letter(&self, tried: &Tried, reason: DeadLetterReason, now: Timestamp) -> Result<Row, Stopped> {
         let task = &tried.task;
         let last = &tried.answer.verdict.reason;
         let letter = DeadLetter {
@@ -128,14 +144,14 @@ impl Rows {
             attempts: self.history.get(&tried.ticket.lane).into_iter().flatten().cloned().collect(),
             replay_id: None,
         };
-        Ok(Outgoing {
+        Ok(Row::Write(Outgoing {
             topic: format!("{}{DEAD_LETTERS}", self.prefix),
             partition: None,
             key: task.key.clone(),
             value: self.fitting(letter)?,
             headers: task.headers(),
             timestamp_ms: None,
-        })
+        }))
     }
 
     /// The row of a record of `topic` (without prefix) that cannot be decoded, for this reason.
@@ -148,7 +164,7 @@ impl Rows {
         incoming: Incoming,
         why: &str,
         now: Timestamp,
-    ) -> Result<Outgoing, Stopped> {
+    ) -> Result<Row, Stopped> {
         let letter = DeadLetter {
             target: self.target.clone(),
             event_id: String::new(),
@@ -165,21 +181,105 @@ impl Rows {
             attempts: Vec::new(),
             replay_id: None,
         };
-        Ok(Outgoing {
+        Ok(Row::Write(Outgoing {
             topic: format!("{}{DEAD_LETTERS}", self.prefix),
             partition: None,
             key: incoming.key.unwrap_or_default(),
             value: self.fitting(letter)?,
             headers: incoming.headers,
             timestamp_ms: None,
-        })
+        }))
+    }
+
+    /// What has to be written to `parked`.
+    ///
+    /// # Errors
+    /// When it does not fit the schema.
+    pub(super) fn change(&self, change: &Change<Task>, clock: &Clock) -> Result<Row, Stopped> {
+        let (lane, offset) = match change {
+            Change::Park { lane, offset, .. } | Change::Release { lane, offset } => (lane, *offset),
+        };
+        let (topic, partition) = (self.parked_topic.clone(), lane.partition.number);
+        let short = lane.partition.topic.strip_prefix(&self.prefix).unwrap_or(&lane.partition.topic);
+        let key = place_key(short, partition, offset).into_bytes();
+        let Change::Park { record, standing, .. } = change else { return Ok(Row::Erase { topic, partition, key }) };
+        let row = self.parked(record, *standing, self.history.get(lane), clock);
+        let value = self.encoders.parked.encode(&row).map_err(|cause| Stopped::Row { topic: "parked", cause })?;
+        let headers = Headers::default();
+        Ok(Row::Write(Outgoing { topic, partition: Some(partition), key, value, headers, timestamp_ms: None }))
+    }
+
+    fn parked(
+        &self,
+        task: &Task,
+        standing: Option<Standing>,
+        history: Option<&VecDeque<Attempt>>,
+        clock: &Clock,
+    ) -> Parked {
+        let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let history = history.filter(|_| standing.is_some());
+        let now = standing.is_some().then_some(clock.at);
+        let standing = standing.unwrap_or_default();
+        let traceparent =
+            task.traceparent.as_ref().map(|value| (TRACEPARENT.to_owned(), value.clone().into_bytes().into()));
+        Parked {
+            target: self.target.clone(),
+            key: Some(String::from_utf8_lossy(&task.key).into_owned()),
+            record_topic: task.topic.clone(),
+            record_partition: task.partition,
+            record_offset: task.offset,
+            value: task.value.clone(),
+            headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
+            parked_at: clock.at,
+            tries: count(standing.tries),
+            next_try_at: standing.due.map(|due| clock.wall(due)).or(now),
+            reason: history.and_then(VecDeque::back).map(|last| last.reason.clone()),
+            failures: count(standing.failures),
+            spent_us: i64::try_from(standing.spent.as_micros()).unwrap_or(i64::MAX),
+            doubt_first_at: standing.doubt.and_then(|doubt| doubt.first).map(|first| clock.wall(first)),
+            doubt_last_at: standing.doubt.map(|doubt| clock.wall(doubt.last)),
+            attempts: history.into_iter().flatten().cloned().collect(),
+        }
+    }
+
+    /// The row of a partition's progress.
+    ///
+    /// # Errors
+    /// When it does not fit the schema.
+    pub(super) fn progress(&self, position: Position, now: Timestamp) -> Result<Row, Stopped> {
+        let Position { partition, next, end, open, tried, sent_below, handed_over } = position;
+        let topic = partition.topic.strip_prefix(&self.prefix).unwrap_or(&partition.topic);
+        let tried = tried.into_iter().map(|(offset, tries)| {
+            let tries = i32::try_from(tries).unwrap_or(i32::MAX);
+            event::Tried { offset, tries }
+        });
+        let row = Progress {
+            record_topic: topic.to_owned(),
+            record_partition: partition.number,
+            next_offset: next,
+            end_offset: end,
+            open,
+            tried: tried.collect(),
+            sent_below,
+            handed_over,
+            at: now,
+            worker_id: self.worker_id.clone(),
+        };
+        Ok(Row::Write(Outgoing {
+            topic: self.progress_topic.clone(),
+            partition: Some(partition.number),
+            key: format!("{topic}/{}", partition.number).into_bytes(),
+            value: self.encoders.progress.encode(&row).map_err(|cause| Stopped::Row { topic: "progress", cause })?,
+            headers: Headers::default(),
+            timestamp_ms: None,
+        }))
     }
 
     /// The letter's value, small enough for its topic: without the answers, or with less of the raw bytes, where it
     /// would not be. One that Kafka refuses would stop its partition for good.
     fn fitting(&self, mut letter: DeadLetter) -> Result<Vec<u8>, Stopped> {
         let encode = |letter: &DeadLetter| {
-            self.dead_letters.encode(letter).map_err(|cause| Stopped::Row { topic: DEAD_LETTERS, cause })
+            self.encoders.dead_letters.encode(letter).map_err(|cause| Stopped::Row { topic: DEAD_LETTERS, cause })
         };
         let value = encode(&letter)?;
         if value.len() <= MAX_VALUE_BYTES {
@@ -195,4 +295,9 @@ impl Rows {
         }
         encode(&letter)
     }
+}
+
+/// Key of a record's row in `parked`: its place in its topic (without prefix).
+pub(super) fn place_key(topic: &str, partition: i32, offset: i64) -> String {
+    format!("{topic}/{partition}/{offset}")
 }

@@ -8,17 +8,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::rows::Rows;
+use super::rows::{RowEncoders, Rows};
 use super::state::{Board, Gauges};
 use super::task::Reader;
 use super::worker::{Setup, Worker};
 use crate::avro::AvroError;
 use crate::config;
-use crate::kafka::codec::Encoder;
 use crate::kafka::layout::{Encoders, Ground, LayoutError};
 use crate::lifecycle::{Panicked, Role, on_thread};
 use crate::targets::Client;
-use crate::topics::{ATTEMPTS, DEAD_LETTERS};
+use crate::topics::{self, ATTEMPTS, DEAD_LETTERS};
 
 /// Most of the shutdown's budget that is kept for the last commit.
 const MAX_RESERVE: Duration = Duration::from_secs(5);
@@ -59,7 +58,7 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     for (target, client) in clients {
         let prefix = ground.cluster.prefix();
         let worker = Worker::new(Setup {
-            rows: Rows::new(&target.name, &role.instance, prefix, row_encoders(&encoders)?),
+            rows: Rows::new(&target.name, &role.instance, prefix, row_encoders(&encoders, &target.name)?),
             reader: Reader::new(ground.decoder(), Handle::current(), prefix),
             gauges: Gauges::new(Arc::clone(&role.metrics), &target.name),
             delivery: settings.delivery.clone(),
@@ -93,11 +92,16 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     panicked.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// The encoders of our rows; both topics are in every installation's table.
-fn row_encoders(encoders: &Encoders) -> Result<(Encoder, Encoder), Error> {
+/// The encoders of a target's rows; their topics are in the installation's table.
+fn row_encoders(encoders: &Encoders, target: &str) -> Result<RowEncoders, Error> {
     let of = |topic: &str| {
         let unknown = || LayoutError::Avro(AvroError::Unknown(topic.to_owned()));
         encoders.of(topic).cloned().ok_or_else(|| Error::Ground(unknown()))
     };
-    Ok((of(ATTEMPTS)?, of(DEAD_LETTERS)?))
+    Ok(RowEncoders {
+        attempts: of(ATTEMPTS)?,
+        dead_letters: of(DEAD_LETTERS)?,
+        parked: of(&topics::parked(target))?,
+        progress: of(&topics::progress(target))?,
+    })
 }

@@ -13,7 +13,7 @@ use crate::targets::{Scope, Verdict};
 
 /// Longest pause between two probes of a target that cannot be reached: when it is back, its users wait this long at
 /// most, and a connection tried twice a minute troubles nobody.
-const MAX_UNREACHABLE: Duration = Duration::from_secs(30);
+pub(super) const MAX_UNREACHABLE: Duration = Duration::from_secs(30);
 
 /// What a target's configuration says about failures.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ pub(super) fn decide(policy: &Policy, verdict: &Verdict, head: &Head, troubles: 
 
 /// Pause after this many failures in a row: doubled each time up to `max`, less up to half of it by chance, so that
 /// keys that failed together do not come back together.
-fn backoff(first: Duration, max: Duration, failures: u32, rng: &mut impl Rng) -> Duration {
+pub(super) fn backoff(first: Duration, max: Duration, failures: u32, rng: &mut impl Rng) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     let whole = doubled.min(max);
     whole.mul_f64(1.0 - rng.random_range(0.0..0.5))
@@ -104,7 +104,7 @@ mod tests {
     const HOLD: Policy = Policy { on_give_up: OnGiveUp::Hold, ..POLICY };
 
     fn next(policy: &Policy, verdict: &Verdict, failures: u32, spent: u64) -> Next {
-        let head = Head { n: failures + 1, failures, spent: Duration::from_secs(spent) };
+        let head = Head { n: failures + 1, failures, spent: Duration::from_secs(spent), doubt: None };
         decide(policy, verdict, &head, failures, &mut SmallRng::seed_from_u64(7))
     }
 

@@ -23,18 +23,21 @@ pub(super) enum TargetState {
     Waiting,
     /// It refuses our credentials; they are tried again at long intervals.
     Credentials,
+    /// It fails with almost everything: one record at a time is tried, until one succeeds.
+    Failing,
     /// It cannot go on without an operator.
     Stopped,
 }
 
 impl TargetState {
-    const ALL: [Self; 4] = [Self::Active, Self::Waiting, Self::Credentials, Self::Stopped];
+    const ALL: [Self; 5] = [Self::Active, Self::Waiting, Self::Credentials, Self::Failing, Self::Stopped];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Waiting => "waiting",
             Self::Credentials => "credentials",
+            Self::Failing => "failing",
             Self::Stopped => "stopped",
         }
     }
@@ -45,6 +48,7 @@ impl TargetState {
             None => Self::Active,
             Some(Trouble::RateLimited | Trouble::Unreachable) => Self::Waiting,
             Some(Trouble::Credentials) => Self::Credentials,
+            Some(Trouble::Failing) => Self::Failing,
         }
     }
 }
@@ -85,6 +89,7 @@ impl Gauges {
             TargetState::Credentials => {
                 tracing::error!(target_name = target, event_id, reason, "target refuses our credentials");
             }
+            TargetState::Failing => tracing::error!(target_name = target, event_id, reason, "target is failing"),
             TargetState::Stopped => tracing::error!(target_name = target, reason, "target is stopped"),
         }
     }

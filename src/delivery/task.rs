@@ -6,12 +6,15 @@ use tokio::runtime::Handle;
 
 use super::plan::Lane;
 use crate::event::{
-    CaseRecord, ComplianceRecord, ContractRecord, FeedRecord, InvoiceRecord, Record, ReviewRecord, Timestamp,
+    CaseRecord, ComplianceRecord, ContractRecord, FeedRecord, InvoiceRecord, Parked, Record, ReviewRecord, Timestamp,
     TransactionRecord,
 };
 use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::Incoming;
 use crate::kafka::headers::{CloudEvent, Headers};
+
+/// The header of trace contexts.
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// A record with its place.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) struct Task {
     pub(super) offset: i64,
     /// Kafka key.
     pub(super) key: Vec<u8>,
+    /// The record's value as it stands in its topic.
+    pub(super) value: Vec<u8>,
     /// Trace context it came with.
     pub(super) traceparent: Option<String>,
 }
@@ -57,13 +62,45 @@ impl Reader {
         let topic = self.short(&incoming.partition.topic);
         let record = self.record(topic, incoming.value.as_deref())?;
         Ok(Task {
+            value: incoming.value.clone().unwrap_or_default(),
             topic: topic.to_owned(),
             partition: incoming.partition.number,
             offset: incoming.offset,
             key: incoming.key.clone().unwrap_or_else(|| record.key().into_bytes()),
-            traceparent: incoming.headers.get("traceparent").map(str::to_owned),
+            traceparent: incoming.headers.get(TRACEPARENT).map(str::to_owned),
             record,
         })
+    }
+
+    /// Decodes a row of `parked`. Blocks as [`Reader::read`] does.
+    ///
+    /// # Errors
+    /// When it is no such row, or the schema cannot be had.
+    pub(super) fn parked(&self, row: &Incoming) -> Result<Parked, DecodeError> {
+        self.decoder.decode_blocking(&self.runtime, row.value.as_deref())
+    }
+
+    /// The record of a row of `parked`. Blocks as [`Reader::read`] does.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(super) fn unpark(&self, row: &Parked) -> Result<Task, DecodeError> {
+        let record = self.record(&row.record_topic, Some(&row.value))?;
+        let traceparent = row.headers.get(TRACEPARENT).and_then(|value| String::from_utf8(value.to_vec()).ok());
+        Ok(Task {
+            topic: row.record_topic.clone(),
+            partition: row.record_partition,
+            offset: row.record_offset,
+            key: row.key.clone().map_or_else(|| record.key().into_bytes(), String::into_bytes),
+            value: row.value.clone(),
+            traceparent,
+            record,
+        })
+    }
+
+    /// The decoder and the runtime it asks the registry on.
+    pub(super) const fn decoder(&self) -> (&Decoder, &Handle) {
+        (&self.decoder, &self.runtime)
     }
 
     fn record(&self, topic: &str, value: Option<&[u8]>) -> Result<Record, DecodeError> {
@@ -88,7 +125,9 @@ impl Reader {
 impl Task {
     /// The lane that the record stands in.
     pub(super) fn lane(&self, incoming: &Incoming) -> Lane {
-        Lane { partition: incoming.partition.clone(), key: self.key.clone() }
+        // As text, which is how `parked` keeps it.
+        let key = String::from_utf8_lossy(&self.key).into_owned().into_bytes();
+        Lane { partition: incoming.partition.clone(), key }
     }
 
     /// When it was recorded: its timestamp in the topic.

@@ -1,4 +1,5 @@
-//! The time in which a target as a whole is left alone: a rate limit, no connection, refused credentials.
+//! The time in which a target as a whole is left alone: a rate limit, no connection, refused credentials,
+//! or failure upon failure.
 //!
 //! Pure; time is a parameter. A window ends in two steps: when its time is over, one try at a time goes out, as a
 //! probe; when one of those finds the target working, all go again. The clock of [`Window::waited`] runs until then,
@@ -17,6 +18,8 @@ pub(super) enum Trouble {
     Unreachable,
     /// It refuses our credentials.
     Credentials,
+    /// It answers, but fails with almost everything.
+    Failing,
 }
 
 /// The waiting window of one target.
@@ -40,6 +43,11 @@ impl Window {
     /// Why the target is in trouble; none while it works.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.open.as_ref().map(|open| open.trouble)
+    }
+
+    /// Whether a try that began at `started` was a probe.
+    pub(super) fn is_probe(&self, started: Instant) -> bool {
+        self.open.as_ref().is_some_and(|open| started >= open.until)
     }
 
     /// Until when nothing is tried; a time in the past while it is being probed.
@@ -96,7 +104,7 @@ impl Window {
     /// A try that began at `started` found the target working. Only a probe says so: an answer to what was under way
     /// when the window opened does not end it.
     pub(super) fn worked(&mut self, started: Instant, now: Instant) {
-        if self.open.as_ref().is_some_and(|open| started >= open.until) {
+        if self.is_probe(started) {
             self.waited = self.waited(now);
             self.open = None;
         }

@@ -1,7 +1,7 @@
-//! One target's thread: it owns the group member, the transactions and the plan, and is the only one to change them.
+//! One target's thread: it owns the group member, the transactions and the engine, and is the only one to change them.
 //!
-//! A session begins with a fresh membership and ends with any fault of Kafka; the next one starts from the committed
-//! positions. Tries outlive their session: their results come back as strays.
+//! A session begins with a fresh membership and ends with any fault of Kafka; the next one starts from what is
+//! committed. Tries outlive their session: their results come back as strays.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,15 +16,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Tried};
+use super::clock::Clock;
 use super::commit::{self, Batch};
+use super::engine::{Engine, Rules};
 use super::error::Stopped;
-use super::plan::{Head, Plan, Then};
+use super::plan::{Change, Go, Limits};
+use super::restore::UnknownState;
 use super::rows::Rows;
-use super::schedule::{Next, Policy, decide};
+use super::schedule::Policy;
+use super::shelf::{Fetched, MAX_WAITING, Shelf};
 use super::state::{Board, Gauges, TargetState};
 use super::task::{Reader, Task};
 use crate::config;
-use crate::event::Timestamp;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Start};
 use crate::kafka::layout::Ground;
 use crate::kafka::transaction::{TransactionError, Transactions};
@@ -37,6 +40,9 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_millis(50);
 /// Wait for results while tries are under way: also how late a new record may be noticed then.
 const BRIEF: Duration = Duration::from_millis(5);
+/// How long a commit proves that the partitions are still ours: half of the group's session timeout, so that whoever
+/// stood still for longer, and may have lost them, asks before it sends.
+const PROOF: Duration = Duration::from_secs(5);
 /// Pause between looks at a cluster or registry that is away, and before a new session.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -64,12 +70,15 @@ pub(super) struct Setup {
 /// One target's thread.
 pub(super) struct Worker {
     pub(super) s: Setup,
-    policy: Policy,
-    pub(super) plan: Plan<Task>,
+    pub(super) engine: Engine<Task>,
     pub(super) batch: Batch,
-    results: (SyncSender<Tried>, Receiver<Tried>),
+    heard: (SyncSender<Heard>, Receiver<Heard>),
+    shelf: Option<Shelf>,
     cut: CancellationToken,
-    rng: SmallRng,
+    /// When the last commit with our membership began.
+    pub(super) proved: Option<Instant>,
+    /// Before this time nothing is sent: a predecessor's tries may be under way.
+    pub(super) not_before: Option<Instant>,
     /// When to be done, once told to stop.
     stop_by: Option<Instant>,
     pub(super) partitions: Vec<Partition>,
@@ -82,6 +91,15 @@ pub(super) struct Worker {
     pub(super) away: Option<Instant>,
 }
 
+/// What comes back from other threads.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A try ended.
+    Tried(Box<Tried>),
+    /// A fetch ended.
+    Fetched(Box<Fetched>),
+}
+
 /// Why a session ended early.
 pub(super) enum Interrupt {
     Again { why: String, fenced: bool },
@@ -91,6 +109,12 @@ pub(super) enum Interrupt {
 impl From<Stopped> for Interrupt {
     fn from(stopped: Stopped) -> Self {
         Self::Stop(stopped)
+    }
+}
+
+impl From<UnknownState> for Interrupt {
+    fn from(error: UnknownState) -> Self {
+        Self::Again { why: error.to_string(), fenced: false }
     }
 }
 
@@ -116,14 +140,25 @@ impl From<GroupError> for Interrupt {
 impl Worker {
     pub(super) fn new(setup: Setup) -> Self {
         let (target, delivery) = (&setup.target, &setup.delivery);
-        Self {
+        let rules = Rules {
             policy: Policy { retry: target.retry, on_give_up: target.on_give_up },
-            plan: Plan::new(target.max_concurrency, delivery.read_ahead),
+            limits: Limits {
+                read_ahead: delivery.read_ahead,
+                keep_parked: delivery.read_ahead / 2,
+                class: setup.client.idempotency(),
+            },
+            max_concurrency: target.max_concurrency,
+            rate: target.rate_limit,
+        };
+        Self {
+            engine: Engine::new(rules, SmallRng::seed_from_u64(setup.seed)),
             batch: Batch::new(delivery.commit_records, delivery.commit_every),
-            // One place per try that may be under way: see `attempt::start`.
-            results: sync_channel(target.max_concurrency),
+            // One place per try that may be under way (see `attempt::start`), and per fetch.
+            heard: sync_channel(target.max_concurrency + MAX_WAITING),
+            shelf: None,
             cut: setup.gone.child_token(),
-            rng: SmallRng::seed_from_u64(setup.seed),
+            proved: None,
+            not_before: None,
             stop_by: None,
             partitions: Vec::new(),
             stash: VecDeque::new(),
@@ -190,77 +225,104 @@ impl Worker {
             if self.s.stop.is_cancelled() {
                 self.drain(self.s.drain)?;
                 self.cut.cancel();
-                return self.commit(member, transactions);
+                return self.commit(member, transactions, true);
             }
-            let mut some = self.take_results()?;
-            self.dispatch();
+            let mut some = self.hear()?;
+            self.dispatch(member, transactions)?;
             some |= self.read(member, transactions)?;
-            self.dispatch();
+            self.dispatch(member, transactions)?;
             let now = Instant::now();
-            if self.batch.is_due(now) {
-                self.commit(member, transactions)?;
+            if self.batch.is_due(now) || self.engine.wants_commit(now) {
+                self.commit(member, transactions, false)?;
             }
             self.look(now)?;
-            self.s.gauges.observe(&self.plan, now);
+            self.s.gauges.observe(&self.engine.plan, now);
             if !some {
                 self.rest()?;
             }
         }
     }
 
-    /// Starts every try that may go now. None while Kafka is away: what cannot be written down would be repeated.
-    fn dispatch(&mut self) {
+    /// Starts everything that may go now. Nothing while Kafka is away: what cannot be written down would be repeated.
+    fn dispatch(&mut self, member: &Member, transactions: &Transactions) -> Result<(), Interrupt> {
         if !self.joined || (self.away.is_some() && self.stash.is_empty()) {
-            return;
+            return Ok(());
         }
-        while let Some(next) = self.plan.next(Instant::now()) {
-            let (client, results) = (Arc::clone(&self.s.client), self.results.0.clone());
-            attempt::start(&self.s.runtime, client, next, results, self.cut.clone());
+        loop {
+            let now = Instant::now();
+            if self.not_before.is_some_and(|time| now < time) || !self.engine.is_ready(now) {
+                return Ok(());
+            }
+            if self.proved.is_none_or(|proved| now.saturating_duration_since(proved) >= PROOF) {
+                self.commit_all(member, transactions, false)?;
+            }
+            match self.engine.next(now) {
+                None => return Ok(()),
+                Some(Go::Try(next)) => {
+                    let (client, heard) = (Arc::clone(&self.s.client), self.heard.0.clone());
+                    attempt::start(&self.s.runtime, client, next, heard, self.cut.clone());
+                }
+                Some(Go::Fetch(fetch)) => {
+                    let again = |why| Interrupt::Again { why, fenced: false };
+                    self.shelf().and_then(|shelf| shelf.ask(fetch)).map_err(again)?;
+                }
+            }
         }
     }
 
-    fn take_results(&mut self) -> Result<bool, Stopped> {
+    fn shelf(&mut self) -> Result<&Shelf, String> {
+        let shelf = match self.shelf.take() {
+            Some(shelf) => shelf,
+            None => {
+                let (cluster, target) = (&self.s.ground.cluster, &self.s.target.name);
+                Shelf::start(cluster, target, self.s.reader.clone(), self.heard.0.clone())?
+            }
+        };
+        Ok(self.shelf.insert(shelf))
+    }
+
+    fn hear(&mut self) -> Result<bool, Interrupt> {
         let mut some = false;
-        while let Ok(tried) = self.results.1.try_recv() {
-            self.settle(&tried)?;
+        while let Ok(heard) = self.heard.1.try_recv() {
+            self.take_in(heard)?;
             some = true;
         }
         Ok(some)
     }
 
-    /// What a try came to becomes rows and the plan's next step.
+    fn take_in(&mut self, heard: Heard) -> Result<(), Interrupt> {
+        match heard {
+            Heard::Tried(tried) => Ok(self.settle(&tried)?),
+            Heard::Fetched(fetched) => {
+                let Fetched { ticket, found } = *fetched;
+                match found {
+                    Ok((task, attempts)) => {
+                        if self.engine.plan.fetched(&ticket, task) {
+                            self.s.rows.remember(&ticket.lane, attempts);
+                        }
+                        Ok(())
+                    }
+                    // Restoring finds the rows' places again. One of an earlier session is nobody's any more.
+                    Err(why) if self.engine.plan.awaits(&ticket) => Err(Interrupt::Again { why, fenced: false }),
+                    Err(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What a try came to becomes rows and the engine's next step.
     fn settle(&mut self, tried: &Tried) -> Result<(), Stopped> {
-        let (now, at) = (Instant::now(), Timestamp::now());
+        let clock = Clock::now();
         let verdict = &tried.answer.verdict;
         self.s.gauges.tried(verdict.outcome);
-        let head = self.plan.head(&tried.ticket, now);
-        // A stray says nothing of its record any more, but still something of its target.
-        let known = head.unwrap_or(Head { n: tried.n, failures: 0, spent: Duration::ZERO });
-        let window = &mut self.plan.window;
-        let next = decide(&self.policy, verdict, &known, window.failures(), &mut self.rng);
-        let then = match next {
-            Next::LeaveAlone { trouble, asked, backoff } => {
-                window.failed(trouble, asked, backoff, tried.started, now);
-                Then::Again
-            }
-            Next::Finish | Next::GiveUp(_) => Then::Finish,
-            Next::TryAfter(wait) => Then::At(now + wait),
-        };
-        if then != Then::Again {
-            window.worked(tried.started, now);
-        }
-        let due = match then {
-            Then::Finish => None,
-            Then::At(time) => Some(time),
-            Then::Again => window.until(),
-        };
-        let state = TargetState::of(window.trouble());
+        let ended = self.engine.settle(&tried.ticket, tried.n, verdict, tried.started, clock.now);
+        let state = TargetState::of(self.engine.window.trouble());
         self.s.gauges.state(state, tried.task.record.event_id(), &verdict.reason.to_string());
-        if head.is_some() {
-            let next_try_at = due.map(|due| at.plus(due.saturating_duration_since(now)));
+        if ended.head.is_some() {
+            let next_try_at = ended.due.map(|due| clock.wall(due.max(clock.now)));
             let row = self.s.rows.attempt(tried, next_try_at)?;
-            self.batch.add(row, now);
-            if let Next::GiveUp(reason) = next {
+            self.batch.add(row, clock.now);
+            if let Some(reason) = ended.gave_up {
                 tracing::error!(
                     target_name = self.s.target.name,
                     event_id = tried.task.record.event_id(),
@@ -269,21 +331,36 @@ impl Worker {
                     attempts = tried.n,
                     "dead letter"
                 );
-                let row = self.s.rows.dead_letter(tried, reason, at)?;
-                self.batch.add(row, now);
+                let row = self.s.rows.dead_letter(tried, reason, clock.at)?;
+                self.batch.add(row, clock.now);
             }
-            if then == Then::Finish {
-                self.s.rows.finished(&tried.ticket.lane);
+            if ended.finished {
+                self.s.rows.forget(&tried.ticket.lane);
             }
         }
-        self.plan.settle(&tried.ticket, then);
+        for change in &ended.changes {
+            self.write(change, &clock)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a change of `parked` to the batch.
+    pub(super) fn write(&mut self, change: &Change<Task>, clock: &Clock) -> Result<(), Stopped> {
+        let row = self.s.rows.change(change, clock)?;
+        self.batch.add(row, clock.now);
+        if let Change::Park { lane, standing: Some(_), .. } = change
+            && !self.engine.plan.has_head(lane)
+        {
+            // Its tries are in its row now, and come back with it.
+            self.s.rows.forget(lane);
+        }
         Ok(())
     }
 
     /// Waits for the tries under way, at most this long and not beyond the time that a stop leaves. Starts none.
-    pub(super) fn drain(&mut self, longest: Duration) -> Result<(), Stopped> {
+    pub(super) fn drain(&mut self, longest: Duration) -> Result<(), Interrupt> {
         let deadline = Instant::now() + longest;
-        while self.plan.in_flight() > 0 && !self.s.gone.is_cancelled() {
+        while self.engine.plan.in_flight() > 0 && !self.s.gone.is_cancelled() {
             let now = Instant::now();
             if self.s.stop.is_cancelled() {
                 self.stop_by.get_or_insert(now + self.s.drain);
@@ -291,34 +368,64 @@ impl Worker {
             if now >= self.stop_by.map_or(deadline, |by| by.min(deadline)) {
                 break;
             }
-            if let Ok(tried) = self.results.1.recv_timeout(IDLE) {
-                self.settle(&tried)?;
+            if let Ok(heard) = self.heard.1.recv_timeout(IDLE) {
+                self.take_in(heard)?;
             }
         }
         Ok(())
     }
 
-    /// Commits what is finished, if anything is.
-    pub(super) fn commit(&mut self, member: &Member, transactions: &Transactions) -> Result<(), Interrupt> {
-        if !self.batch.is_empty() {
-            let waits = Cell::new(false);
-            let waiting = |why: &str| {
-                waits.set(true);
-                self.s.board.not_ready(&self.s.target.name, why);
-            };
-            commit::commit(transactions, member, self.batch.rows(), &self.plan.positions(), &waiting)?;
-            if waits.get() {
-                self.well();
-            }
-            self.batch.clear();
+    /// Commits what is finished, if anything is. Where `handing_over`, nothing will be sent any more.
+    pub(super) fn commit(
+        &mut self,
+        member: &Member,
+        transactions: &Transactions,
+        handing_over: bool,
+    ) -> Result<(), Interrupt> {
+        let now = Instant::now();
+        if handing_over || !self.batch.is_empty() || self.engine.wants_commit(now) {
+            return self.commit_all(member, transactions, handing_over);
         }
+        Ok(())
+    }
+
+    /// Commits what there is, and be it nothing but that the partitions are ours.
+    pub(super) fn commit_all(
+        &mut self,
+        member: &Member,
+        transactions: &Transactions,
+        handing_over: bool,
+    ) -> Result<(), Interrupt> {
+        let clock = Clock::now();
+        let positions = self.engine.plan.positions();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        for position in self.engine.plan.progress(handing_over) {
+            let row = self.s.rows.progress(position, clock.at)?;
+            self.batch.add(row, clock.now);
+        }
+        let waits = Cell::new(false);
+        let waiting = |why: &str| {
+            waits.set(true);
+            self.s.board.not_ready(&self.s.target.name, why);
+        };
+        commit::commit(transactions, member, self.batch.rows(), &positions, &waiting)?;
+        if waits.get() {
+            self.well();
+        }
+        self.proved = Some(clock.now);
+        self.batch.clear();
+        self.engine.committed(Instant::now());
         Ok(())
     }
 
     /// Drops everything that is not committed: it is read again, by us or by others.
     pub(super) fn forget(&mut self) {
-        self.plan.lost();
+        self.engine.lost();
         self.batch.clear();
+        self.proved = None;
+        self.not_before = None;
         self.s.rows.clear();
         self.partitions.clear();
         self.stash.clear();
@@ -327,11 +434,11 @@ impl Worker {
         self.held_since = None;
     }
 
-    fn rest(&mut self) -> Result<(), Stopped> {
+    fn rest(&mut self) -> Result<(), Interrupt> {
         // With nothing under way, the poll for records has waited already, unless reading is held back.
-        let wait = if self.plan.in_flight() > 0 || self.held_since.is_none() { BRIEF } else { IDLE };
-        match self.results.1.recv_timeout(wait) {
-            Ok(tried) => self.settle(&tried),
+        let wait = if self.engine.plan.unsettled() > 0 || self.held_since.is_none() { BRIEF } else { IDLE };
+        match self.heard.1.recv_timeout(wait) {
+            Ok(heard) => self.take_in(heard),
             Err(_) => Ok(()),
         }
     }

@@ -64,6 +64,18 @@ pub struct Verdict {
     pub retry_after: Option<Duration>,
 }
 
+impl Verdict {
+    /// Whether the target may have acted on the record, or may still: no answer, or one in which it failed by itself.
+    #[must_use]
+    pub const fn leaves_doubt(&self) -> bool {
+        match (self.outcome, self.reason) {
+            (AttemptOutcome::Unresolved, _) => true,
+            (AttemptOutcome::Retry, Reason::Status(status)) => status >= 500,
+            _ => false,
+        }
+    }
+}
+
 /// Classifies an answer. `retry_after` is the header as it came; `now` is for its form as a date.
 ///
 /// A 409 is not taken for "has it already": that has to be proved, and a webhook offers no proof.
@@ -164,6 +176,7 @@ mod tests {
             let verdict = of_answer(status, header, NOW);
             assert_eq!((verdict.outcome, verdict.scope), (outcome, scope), "{status} {header:?}");
             assert_eq!(verdict.reason.to_string(), format!("http_{status}"));
+            assert_eq!(verdict.leaves_doubt(), status >= 500 && outcome == Retry, "{status} {header:?}");
         }
     }
 
@@ -179,6 +192,7 @@ mod tests {
         ] {
             let verdict = of_fault(&fault);
             assert_eq!((verdict.outcome, verdict.scope, verdict.reason.to_string().as_str()), (outcome, scope, name));
+            assert_eq!(verdict.leaves_doubt(), outcome == Unresolved, "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ use reqwest::{Response, Url};
 
 use super::classify::{Fault, Verdict, of_answer, of_fault};
 use super::guard::{AddressRefused, Guard};
+use super::idempotency::Idempotency;
 use super::request::Request;
 use super::sign::{SigningKey, SigningKeyError};
 use crate::config;
@@ -76,6 +77,13 @@ impl Client {
             .build()
             .map_err(|e| ClientError::Http(chain(e)))?;
         Ok(Self { http, url, guard, key })
+    }
+
+    /// What the target offers against a second document. Both presets carry `webhook-id`, which receivers have to
+    /// remember for as long as they can.
+    #[must_use]
+    pub const fn idempotency(&self) -> Idempotency {
+        Idempotency::Key { validity: None }
     }
 
     /// Sends a record once and says what came of it. Takes no longer than the target's timeout.

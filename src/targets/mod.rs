@@ -5,6 +5,7 @@
 //! | `request` | a record as a request |
 //! | `sign` | the Standard Webhooks signature |
 //! | `guard` | the addresses that a target may stand at |
+//! | `idempotency` | what it offers against a second document |
 //! | `client` | one HTTP exchange, bounded in time and size; the only file that sends |
 //! | `classify` | what status, headers and faults mean: a pure function |
 //!
@@ -13,11 +14,13 @@
 mod classify;
 mod client;
 mod guard;
+mod idempotency;
 mod request;
 mod sign;
 
 pub use classify::{Fault, MAX_RETRY_AFTER, Reason, Scope, Verdict, of_answer, of_fault};
 pub use client::{Answer, Client, ClientError};
 pub use guard::{AddressRefused, Guard};
+pub use idempotency::Idempotency;
 pub use request::Request;
 pub use sign::{SigningKey, SigningKeyError};

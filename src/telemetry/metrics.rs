@@ -67,11 +67,11 @@ metrics! {
     delivery_attempts: IntCounterVec = "ledgerhook_delivery_attempts_total" ["target", "outcome"]
         "Tries to deliver a record, by how the answer was classified.";
     delivery_lag_seconds: GaugeVec = "ledgerhook_delivery_lag_seconds" ["target"]
-        "Age in seconds of the oldest record read but not finished; 0 when there is none.";
+        "Age in seconds of the oldest record read but neither finished nor parked; 0 when there is none.";
     delivery_parked_keys: IntGaugeVec = "ledgerhook_delivery_parked_keys" ["target"]
-        "Entities whose head record waits for another try.";
+        "Entities whose records are parked: the first of them failed, and others may wait behind it.";
     target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
-        "1 for the state a target is in, 0 for the others: active, waiting, credentials, stopped.";
+        "1 for the state a target is in, 0 for the others: active, waiting, credentials, failing, stopped.";
 }
 
 trait Make: Sized {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod parked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -155,12 +157,13 @@ fn assert_in_order(requests: &[Request]) {
         let (key, id) = (entity(&request.id), request.id.as_str());
         met.entry(key).or_default().insert(id);
         let taken = taken.entry(key).or_default();
+        assert_eq!(met[key].last(), Some(&id), "{id} was sent again behind its successor");
         for earlier in met[key].range(..id) {
             assert!(taken.contains(earlier), "{id} was sent before {earlier} had been taken");
         }
         let number: usize = id.rsplit_once('-').unwrap().1.parse().unwrap();
         assert!(taken.len() >= number, "{id} was sent with only {} taken before it", taken.len());
-        if matches!(request.reply, Reply::Status(200) | Reply::TakeAndCut) {
+        if request.reply.takes() {
             taken.insert(id);
         }
     }
@@ -227,7 +230,9 @@ async fn through_faults_in_order_once_and_accounted_for() {
             assert_eq!(attempt.n, i32::try_from(i + 1).unwrap());
             let (status, outcome, reason) = match &request.reply {
                 Reply::Status(200) => (Some(200), AttemptOutcome::Delivered, "http_200".to_owned()),
-                Reply::Status(s) => (Some(i32::from(*s)), AttemptOutcome::Retry, format!("http_{s}")),
+                Reply::Status(s) | Reply::Late(s, _) => {
+                    (Some(i32::from(*s)), AttemptOutcome::Retry, format!("http_{s}"))
+                }
                 Reply::RetryAfter(..) => (Some(429), AttemptOutcome::RateLimited, "http_429".to_owned()),
                 Reply::Cut | Reply::TakeAndCut => (None, AttemptOutcome::Unresolved, "connection_cut".to_owned()),
             };

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub(crate) enum Reply {
     /// With this status; 200 takes the record.
     Status(u16),
+    /// With this status after this long; 200 takes the record at once.
+    Late(u16, Duration),
     /// With this status and `Retry-After`.
     RetryAfter(u16, String),
     /// The connection is cut before an answer, the record not taken.
@@ -51,6 +53,13 @@ pub(crate) struct FaultyTarget {
 /// An address where nothing listens yet.
 pub(crate) struct Reserved(TcpSocket, SocketAddr);
 
+impl Reply {
+    /// Whether the target has the record now.
+    pub(crate) fn takes(&self) -> bool {
+        matches!(self, Self::Status(200) | Self::Late(200, _) | Self::TakeAndCut)
+    }
+}
+
 impl Request {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
@@ -78,8 +87,7 @@ impl FaultyTarget {
     /// Ids of the records it has taken.
     pub(crate) fn taken(&self) -> BTreeSet<String> {
         let requests = self.requests.lock().unwrap();
-        let taken = requests.iter().filter(|r| matches!(r.reply, Reply::Status(200) | Reply::TakeAndCut));
-        taken.map(|r| r.id.clone()).collect()
+        requests.iter().filter(|r| r.reply.takes()).map(|r| r.id.clone()).collect()
     }
 
     /// Whether no request came for this long.
@@ -137,6 +145,10 @@ async fn answer(
     };
     match reply {
         Reply::Status(status) => Ok(answer(status)),
+        Reply::Late(status, time) => {
+            tokio::time::sleep(time).await;
+            Ok(answer(status))
+        }
         Reply::RetryAfter(status, after) => {
             let mut answer = answer(status);
             answer.headers_mut().insert("retry-after", after.parse().unwrap());

@@ -1,0 +1,208 @@
+//! What a try means for its record, its key and its target together: the pure core, driven by the worker and by the
+//! tests' scheduler alike.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use tokio::time::Instant;
+
+use super::breaker::Breaker;
+use super::bucket::Bucket;
+use super::plan::{Change, Go, Head, Limits, Plan, Then, Ticket};
+use super::repeat::doubted;
+use super::schedule::{MAX_UNREACHABLE, Next, Policy, backoff, decide};
+use super::window::{Trouble, Window};
+use crate::config::RateLimit;
+use crate::event::AttemptOutcome;
+use crate::outcome::DeadLetterReason;
+use crate::targets::{Idempotency, Scope, Verdict};
+
+/// Longest a finished try waits for company before the commit that another record waits for. A transaction costs the
+/// broker much the same whatever it holds.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// What the engine goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Repeats and giving up.
+    pub(super) policy: Policy,
+    /// What the plan may hold.
+    pub(super) limits: Limits,
+    /// Tries under way or not committed, in all instances together.
+    pub(super) max_concurrency: usize,
+    /// Records sent in a time, in all instances together.
+    pub(super) rate: Option<RateLimit>,
+}
+
+/// What became of a try.
+#[derive(Debug)]
+pub(super) struct Ended<R> {
+    /// What was known of the record; none where the try was a stray, which nothing is written down of.
+    pub(super) head: Option<Head>,
+    /// Whether the record is finished.
+    pub(super) finished: bool,
+    /// Why it is given up, where it is.
+    pub(super) gave_up: Option<DeadLetterReason>,
+    /// When it is due again, where it is not finished.
+    pub(super) due: Option<Instant>,
+    /// What has to be written to `parked`.
+    pub(super) changes: Vec<Change<R>>,
+}
+
+/// The core of one target's delivery.
+#[derive(Debug)]
+pub(super) struct Engine<R> {
+    /// The records.
+    pub(super) plan: Plan<R>,
+    /// Whether the target may be tried.
+    pub(super) window: Window,
+    rules: Rules,
+    breaker: Breaker,
+    bucket: Bucket,
+    share: usize,
+    since: Option<Instant>,
+    rng: SmallRng,
+}
+
+impl<R> Engine<R> {
+    /// An engine without partitions.
+    pub(super) fn new(rules: Rules, rng: SmallRng) -> Self {
+        let mut engine = Self {
+            plan: Plan::new(rules.limits),
+            window: Window::default(),
+            rules,
+            breaker: Breaker::default(),
+            bucket: Bucket::default(),
+            share: 1,
+            since: None,
+            rng,
+        };
+        engine.owns(1, 1);
+        engine
+    }
+
+    /// Takes the share of the target's limits that goes with `owned` of `all` partitions.
+    pub(super) fn owns(&mut self, owned: usize, all: usize) {
+        let max = self.rules.max_concurrency;
+        self.share = (max * owned / all.max(owned).max(1)).max(1);
+        self.bucket.limit(self.rules.rate, owned, all);
+    }
+
+    /// Forgets every record; what is known of the target stays.
+    pub(super) fn lost(&mut self) {
+        self.plan.lost();
+        self.since = None;
+    }
+
+    /// Whether something may be tried or fetched now, or would be if a commit came first.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.plan.is_ready(now) && self.plan.unsettled() < self.window.limit(self.share, now) && self.bucket.allows(now)
+    }
+
+    /// What to do now, if anything.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Go<R>> {
+        let limit = self.window.limit(self.share, now);
+        if limit == 0 || !self.bucket.allows(now) {
+            return None;
+        }
+        let go = self.plan.next(limit, self.window.trouble().is_some(), self.window.waited(now), now);
+        if let Some(Go::Try(_)) = &go {
+            self.bucket.take(now);
+        }
+        go
+    }
+
+    /// Takes the end of a try that began at `started`.
+    pub(super) fn settle(
+        &mut self,
+        ticket: &Ticket,
+        n: u32,
+        verdict: &Verdict,
+        started: Instant,
+        now: Instant,
+    ) -> Ended<R> {
+        let head = self.plan.head(ticket, self.window.waited(now), now);
+        // A stray says nothing of its record any more, but still something of its target.
+        let known = head.unwrap_or(Head { n, failures: 0, spent: Duration::ZERO, doubt: None });
+        let next = decide(&self.rules.policy, verdict, &known, self.window.failures(), &mut self.rng);
+        self.judge(ticket, verdict, &next, started, now);
+        let doubt = if verdict.leaves_doubt() { Some(doubted(known.doubt, started)) } else { known.doubt };
+        let (then, gave_up) = match next {
+            Next::LeaveAlone { .. } => (Then::Again, None),
+            Next::Finish => (Then::Finish, None),
+            // Nothing is given up for want of a target.
+            Next::GiveUp(DeadLetterReason::GaveUp) if self.window.trouble().is_some() => {
+                (Then::At(now + self.rules.policy.retry.first), None)
+            }
+            Next::GiveUp(reason) => (Then::Finish, Some(reason)),
+            Next::TryAfter(wait) => (Then::At(now + wait), None),
+        };
+        let then = match (then, self.rules.limits.class, doubt) {
+            (Then::At(due), Idempotency::LookUp { settle }, Some(doubt)) => Then::At(due.max(doubt.last + settle)),
+            (then, ..) => then,
+        };
+        let changes = self.plan.settle(ticket, then, doubt, self.window.waited(now), now);
+        if head.is_some() {
+            self.since.get_or_insert(now);
+        }
+        let due = match then {
+            Then::Finish => None,
+            Then::At(due) => Some(due),
+            Then::Again => self.window.until(),
+        };
+        Ended { head, finished: then == Then::Finish, gave_up, due, changes }
+    }
+
+    /// What a try says of the target.
+    fn judge(&mut self, ticket: &Ticket, verdict: &Verdict, next: &Next, started: Instant, now: Instant) {
+        if let Next::LeaveAlone { trouble, asked, backoff } = *next {
+            self.window.failed(trouble, asked, backoff, started, now);
+            return;
+        }
+        let failed = verdict.scope == Scope::Record
+            && matches!(verdict.outcome, AttemptOutcome::Retry | AttemptOutcome::Unresolved | AttemptOutcome::Unknown);
+        if self.window.trouble().is_none() {
+            self.breaker.note(&ticket.lane, failed);
+            if self.breaker.is_tripped() {
+                self.breaker.clear();
+                self.fails(started, now);
+            }
+        } else if failed && self.window.trouble() == Some(Trouble::Failing) {
+            if self.window.is_probe(started) {
+                self.fails(started, now);
+            }
+        } else {
+            self.window.worked(started, now);
+        }
+    }
+
+    fn fails(&mut self, started: Instant, now: Instant) {
+        let retry = &self.rules.policy.retry;
+        let failures = self.window.failures() + 1;
+        let wait = backoff(retry.first, retry.max.min(MAX_UNREACHABLE), failures, &mut self.rng);
+        self.window.failed(Trouble::Failing, None, wait, started, now);
+    }
+
+    /// Whether what is finished should be committed now: something waits for it, or nothing else is going on.
+    pub(super) fn wants_commit(&self, now: Instant) -> bool {
+        let Some(since) = self.since else { return self.plan.wants_commit(now) };
+        let full = self.plan.unsettled() >= self.window.limit(self.share, now);
+        self.plan.in_flight() == 0
+            || ((full || self.plan.wants_commit(now)) && now.saturating_duration_since(since) >= LINGER)
+    }
+
+    /// What it goes by.
+    #[cfg(test)]
+    pub(super) const fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Everything until now is committed.
+    pub(super) fn committed(&mut self, now: Instant) {
+        self.since = None;
+        self.plan.committed(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

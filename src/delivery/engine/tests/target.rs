@@ -1,0 +1,62 @@
+//! A model of a target: what it makes of requests, by its idempotency class, and what it holds against us.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::time::Instant;
+
+use super::world::{Id, VALIDITY};
+use crate::delivery::repeat::Step;
+use crate::targets::Idempotency;
+
+/// A target with its documents.
+#[derive(Debug)]
+pub(super) struct Target {
+    class: Idempotency,
+    /// Documents made of each record.
+    documents: BTreeMap<Id, u32>,
+    /// Keys with the time of their first request.
+    keys: HashMap<Id, Instant>,
+    /// Index of the last record written of each key of each partition.
+    last: HashMap<(usize, u8), usize>,
+}
+
+impl Target {
+    pub(super) fn new(class: Idempotency) -> Self {
+        Self { class, documents: BTreeMap::new(), keys: HashMap::new(), last: HashMap::new() }
+    }
+
+    /// Acts on a request; says whether it made a document or had it already.
+    pub(super) fn act(&mut self, id: Id, key: u8, step: Step, now: Instant) -> bool {
+        let has = self.documents.contains_key(&id);
+        let known = match (self.class, step) {
+            (_, Step::LookUp) | (Idempotency::Reject, _) => has,
+            (Idempotency::Upsert, _) => {
+                self.write(id, key);
+                self.documents.insert(id, 1);
+                return !has;
+            }
+            (Idempotency::Key { .. }, Step::Send) => self.keys.get(&id).is_some_and(|at| now < *at + VALIDITY),
+            (Idempotency::LookUp { .. }, Step::Send) => false,
+        };
+        if known {
+            return false;
+        }
+        self.keys.insert(id, now);
+        let documents = self.documents.entry(id).or_insert(0);
+        *documents += 1;
+        assert_eq!(*documents, 1, "a second document of {id:?}");
+        self.write(id, key);
+        true
+    }
+
+    /// A write of an older record behind a newer one of its key is an inversion.
+    fn write(&mut self, id: Id, key: u8) {
+        let last = self.last.entry((id.0, key)).or_insert(id.1);
+        assert!(*last <= id.1, "{id:?} arrives behind its successor {last}");
+        *last = id.1;
+    }
+
+    pub(super) fn has(&self, id: Id) -> bool {
+        self.documents.contains_key(&id)
+    }
+}

@@ -1,0 +1,804 @@
+//! Kafka, a target and some deliverers as a model: what is committed is committed whole, everything else can be lost.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use super::target::Target;
+use crate::config::{OnGiveUp, Retry};
+use crate::delivery::engine::{Engine, Rules};
+use crate::delivery::plan::{Change, Fetch, Go, Lane, Limits, Standing, Ticket, Waiting};
+use crate::delivery::progress::Position;
+use crate::delivery::repeat::Step;
+use crate::delivery::schedule::Policy;
+use crate::event::{AttemptOutcome, Timestamp};
+use crate::kafka::group::Partition;
+use crate::targets::{Fault, Idempotency, Reason, Scope, Verdict, of_answer, of_fault};
+
+/// Longest a request takes.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest the target may act after a request began.
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
+/// How long the target remembers keys.
+pub(super) const VALIDITY: Duration = Duration::from_secs(40);
+pub(super) const MAX_IN_FLIGHT: usize = 6;
+const PARTITIONS: usize = 3;
+const NODES: usize = 3;
+const KEYS: u8 = 6;
+/// What is still on the wire when a process is killed arrives within this time.
+const WIRE: Duration = Duration::from_millis(100);
+
+/// Partition and index of a record.
+pub(super) type Id = (usize, usize);
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    offset: i64,
+    key: u8,
+    poisoned: bool,
+    at: Instant,
+}
+
+/// What is committed.
+#[derive(Default)]
+struct Store {
+    positions: HashMap<usize, (Position, usize)>,
+    parked: BTreeMap<Id, Row>,
+    /// The log of `parked`: offset, record, and what the row says of it.
+    log: Vec<Vec<(i64, Id, Option<Row>)>>,
+    ends: Vec<i64>,
+    delivered: BTreeSet<Id>,
+    dead: BTreeSet<Id>,
+    tries: HashMap<Id, u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    place: i64,
+    standing: Option<Standing>,
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change<Id>>,
+    delivered: Vec<Id>,
+    dead: Vec<Id>,
+    attempts: Vec<(Id, u32)>,
+}
+
+struct Node {
+    engine: Engine<Id>,
+    /// How many processes it has been.
+    incarnation: u64,
+    generation: u64,
+    owned: BTreeSet<usize>,
+    read_to: [i64; PARTITIONS],
+    batch: Batch,
+    fetches: Vec<Fetch>,
+    frozen: bool,
+    /// Whether it has to prove its membership before it sends.
+    unproven: bool,
+    not_before: Instant,
+    window: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    Refused,
+    Fails,
+    ActsAndFails,
+    Cut,
+    ActsAndCut,
+    Late,
+    RateLimited,
+    Away,
+}
+
+struct Flight {
+    node: usize,
+    ticket: Ticket,
+    id: Id,
+    n: u32,
+    step: Step,
+    started: Instant,
+    act_at: Option<Instant>,
+    end_at: Instant,
+    fate: Fate,
+    made: Option<bool>,
+    /// Whether anyone waits for its end.
+    heard: bool,
+}
+
+/// What happened, for the tests of the tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) tries: usize,
+    pub(super) repeats: usize,
+    pub(super) look_ups: usize,
+    pub(super) parked: usize,
+    pub(super) fetches: usize,
+    pub(super) dead: usize,
+    pub(super) crashes: usize,
+    pub(super) zombies: usize,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.tries += other.tries;
+        self.repeats += other.repeats;
+        self.look_ups += other.look_ups;
+        self.parked += other.parked;
+        self.fetches += other.fetches;
+        self.dead += other.dead;
+        self.crashes += other.crashes;
+        self.zombies += other.zombies;
+    }
+}
+
+pub(super) struct World {
+    pub(super) rng: SmallRng,
+    pub(super) counts: Counts,
+    pub(super) most_in_flight: usize,
+    class: Idempotency,
+    t0: Instant,
+    now: Instant,
+    logs: Vec<Vec<Record>>,
+    store: Store,
+    target: Target,
+    nodes: Vec<Node>,
+    generation: u64,
+    flights: Vec<Flight>,
+    /// The last record of each key that was sent.
+    sent: HashMap<(usize, u8), usize>,
+    faults: bool,
+    down: Option<Instant>,
+    tries_while_down: usize,
+    aloud: bool,
+}
+
+fn partition(p: usize) -> Partition {
+    Partition { topic: "invoices".to_owned(), number: i32::try_from(p).unwrap() }
+}
+
+fn number(partition: &Partition) -> usize {
+    usize::try_from(partition.number).unwrap()
+}
+
+fn rules(class: Idempotency, rng: &mut SmallRng) -> Rules {
+    let second = Duration::from_secs(1);
+    let retry = Retry { first: second / 10, max: second * 5, give_up_after: second * 90 };
+    let on_give_up = if rng.random_bool(0.5) { OnGiveUp::DeadLetter } else { OnGiveUp::Hold };
+    Rules {
+        policy: Policy { retry, on_give_up },
+        limits: Limits { read_ahead: rng.random_range(2..20), keep_parked: rng.random_range(0..4), class },
+        max_concurrency: MAX_IN_FLIGHT,
+        rate: None,
+    }
+}
+
+impl World {
+    pub(super) fn new(seed: u64, class: Idempotency) -> Self {
+        let rng = SmallRng::seed_from_u64(seed);
+        let now = Instant::now();
+        let mut world = Self {
+            rng,
+            counts: Counts::default(),
+            most_in_flight: 0,
+            class,
+            t0: now,
+            now,
+            logs: vec![Vec::new(); PARTITIONS],
+            store: Store { log: vec![Vec::new(); PARTITIONS], ends: vec![0; PARTITIONS], ..Store::default() },
+            target: Target::new(class),
+            nodes: Vec::new(),
+            generation: 0,
+            flights: Vec::new(),
+            sent: HashMap::new(),
+            faults: true,
+            down: None,
+            tries_while_down: 0,
+            aloud: std::env::var("LEDGERHOOK_SEED").is_ok(),
+        };
+        let rules = rules(class, &mut world.rng);
+        for node in 0..NODES {
+            let rng = SmallRng::seed_from_u64(seed + u64::try_from(node).unwrap());
+            world.nodes.push(Node {
+                engine: Engine::new(rules, rng),
+                incarnation: 0,
+                generation: 0,
+                owned: BTreeSet::new(),
+                read_to: [0; PARTITIONS],
+                batch: Batch::default(),
+                fetches: Vec::new(),
+                frozen: false,
+                unproven: false,
+                not_before: now,
+                window: None,
+            });
+        }
+        world
+    }
+
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.aloud {
+            println!("{:>9.3} {}", (self.now - self.t0).as_secs_f64(), what());
+        }
+    }
+
+    pub(super) fn produce(&mut self) {
+        let p = self.rng.random_range(0..PARTITIONS);
+        if self.logs[p].len() >= 60 {
+            return;
+        }
+        for _ in 0..self.rng.random_range(1..6) {
+            // Gaps as transactions leave them.
+            let offset = self.logs[p].last().map_or(0, |r| r.offset) + self.rng.random_range(1..3);
+            let (key, poisoned) = (self.rng.random_range(0..KEYS), self.rng.random_bool(0.03));
+            self.logs[p].push(Record { offset, key, poisoned, at: self.now });
+        }
+    }
+
+    fn some_node(&mut self, fit: impl Fn(&Node) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen && fit(&self.nodes[*n])).collect();
+        (!fit.is_empty()).then(|| fit[self.rng.random_range(0..fit.len())])
+    }
+
+    pub(super) fn read(&mut self) {
+        let Some(n) = self.some_node(|node| !node.owned.is_empty() && !node.engine.plan.is_full()) else { return };
+        let owned: Vec<usize> = self.nodes[n].owned.iter().copied().collect();
+        let p = owned[self.rng.random_range(0..owned.len())];
+        for _ in 0..self.rng.random_range(1..5) {
+            self.read_one(n, p);
+        }
+    }
+
+    fn read_one(&mut self, n: usize, p: usize) {
+        let node = &mut self.nodes[n];
+        let next = self.logs[p].iter().position(|r| r.offset >= node.read_to[p]);
+        let Some(i) = next.filter(|_| !node.engine.plan.is_full()) else { return };
+        let record = self.logs[p][i];
+        node.read_to[p] = record.offset + 1;
+        let lane = Lane { partition: partition(p), key: vec![record.key] };
+        let change = node.engine.plan.read(lane, record.offset, Timestamp::default(), (p, i), self.now);
+        node.batch.changes.extend(change);
+    }
+
+    pub(super) fn dispatch(&mut self) {
+        let Some(n) = self.some_node(|node| !node.unproven) else { return };
+        for _ in 0..self.rng.random_range(1..8) {
+            if !self.dispatch_one(n) {
+                return;
+            }
+        }
+    }
+
+    fn dispatch_one(&mut self, n: usize) -> bool {
+        let node = &mut self.nodes[n];
+        if self.now < node.not_before {
+            return false;
+        }
+        match node.engine.next(self.now) {
+            None => return false,
+            Some(Go::Fetch(fetch)) => node.fetches.push(fetch),
+            Some(Go::Try(next)) => {
+                let id = *next.record;
+                assert!(node.window.is_none_or(|until| self.now >= until), "a try inside a window");
+                self.check_order(id);
+                self.depart(n, id, next.ticket, next.n, next.step);
+            }
+        }
+        let unsettled = self.nodes[n].engine.plan.unsettled();
+        self.most_in_flight = self.most_in_flight.max(unsettled);
+        assert!(unsettled <= MAX_IN_FLIGHT, "{unsettled} tries that a crash would repeat");
+        true
+    }
+
+    /// What stands before a record of its key is over, for good, and nothing behind it was ever sent.
+    fn check_order(&mut self, (p, i): Id) {
+        let key = self.logs[p][i].key;
+        for earlier in (0..i).filter(|j| self.logs[p][*j].key == key) {
+            let over = self.store.delivered.contains(&(p, earlier)) || self.store.dead.contains(&(p, earlier));
+            assert!(over, "{:?} overtakes {earlier}", (p, i));
+        }
+        assert!(
+            !self.store.delivered.contains(&(p, i)),
+            "{:?} is sent again although it is known as delivered",
+            (p, i)
+        );
+        let last = self.sent.entry((p, key)).or_insert(i);
+        assert!(*last <= i, "{:?} is sent behind {last}", (p, i));
+        *last = i;
+    }
+
+    fn depart(&mut self, node: usize, id: Id, ticket: Ticket, n: u32, step: Step) {
+        let record = self.logs[id.0][id.1];
+        self.counts.tries += 1;
+        self.counts.look_ups += usize::from(step == Step::LookUp);
+        self.counts.repeats += usize::from(n > 1 || self.target.has(id));
+        let down = self.down.is_some_and(|until| self.now < until);
+        self.tries_while_down += usize::from(down);
+        let fate = match self.rng.random_range(0..100) {
+            _ if down => Fate::Fails,
+            _ if record.poisoned => Fate::Refused,
+            _ if !self.faults => Fate::Fine,
+            0..50 => Fate::Fine,
+            50..58 => Fate::Fails,
+            58..66 => Fate::ActsAndFails,
+            66..73 => Fate::Cut,
+            73..81 => Fate::ActsAndCut,
+            81..90 => Fate::Late,
+            90..96 => Fate::RateLimited,
+            _ => Fate::Away,
+        };
+        let there = Duration::from_millis(self.rng.random_range(1..WIRE.as_millis().try_into().unwrap()));
+        let back = Duration::from_millis(self.rng.random_range(1..100));
+        let acts = matches!(fate, Fate::Fine | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
+        let late = match (fate, self.class) {
+            // A late write of an upsert comes behind its repeat: nobody could tell it from a new one.
+            (Fate::Late, Idempotency::Upsert) => Duration::ZERO,
+            (Fate::Late, _) => SETTLE.mul_f64(self.rng.random_range(0.0..0.99)).saturating_sub(there),
+            _ => Duration::ZERO,
+        };
+        let end_at = if fate == Fate::Late { self.now + TIMEOUT } else { self.now + there + back };
+        self.tell(|| format!("node {node} tries {id:?} key {} n {n} {step:?}: {fate:?}", record.key));
+        self.flights.push(Flight {
+            node,
+            ticket,
+            id,
+            n,
+            step,
+            started: self.now,
+            act_at: acts.then(|| self.now + there + late),
+            end_at,
+            fate,
+            made: None,
+            heard: true,
+        });
+    }
+
+    pub(super) fn advance(&mut self, time: Duration) {
+        self.now += time;
+        let mut acting: Vec<usize> = (0..self.flights.len())
+            .filter(|f| self.flights[*f].made.is_none() && self.flights[*f].act_at.is_some_and(|at| at <= self.now))
+            .collect();
+        acting.sort_by_key(|f| self.flights[*f].act_at);
+        for f in acting {
+            let (id, step, at) = (self.flights[f].id, self.flights[f].step, self.flights[f].act_at.unwrap());
+            let key = self.logs[id.0][id.1].key;
+            self.flights[f].made = Some(self.target.act(id, key, step, at));
+        }
+        let now = self.now;
+        self.flights.retain(|f| f.heard || (f.act_at.is_some() && f.made.is_none() && f.act_at.unwrap() > now));
+    }
+
+    pub(super) fn settle(&mut self) {
+        let Some(n) = self.some_node(|_| true) else { return };
+        self.settle_all(n);
+    }
+
+    fn settle_all(&mut self, n: usize) {
+        loop {
+            let ended: Vec<usize> = (0..self.flights.len())
+                .filter(|f| {
+                    let flight = &self.flights[*f];
+                    flight.heard && flight.node == n && flight.end_at <= self.now
+                })
+                .collect();
+            if ended.is_empty() {
+                return;
+            }
+            let f = ended[self.rng.random_range(0..ended.len())];
+            self.settle_one(f);
+        }
+    }
+
+    fn settle_one(&mut self, f: usize) {
+        let flight = &mut self.flights[f];
+        flight.heard = false;
+        let (n, id, made) = (flight.node, flight.id, flight.made);
+        let verdict = verdict(flight.fate, flight.class_says(made));
+        let node = &mut self.nodes[n];
+        let ended = node.engine.settle(&flight.ticket, flight.n, &verdict, flight.started, self.now);
+        if verdict.outcome == AttemptOutcome::RateLimited {
+            let until = self.now + verdict.retry_after.unwrap();
+            node.window = node.window.max(Some(until));
+        }
+        let tries = flight.n;
+        let told = format!("node {n}: {id:?} n {tries} ended {:?}, due {:?}", verdict.outcome, ended.due.is_some());
+        if flight.act_at.is_none() || made.is_some() {
+            self.flights.swap_remove(f);
+        }
+        if ended.head.is_some() {
+            node.batch.attempts.push((id, tries));
+            match (ended.finished, ended.gave_up) {
+                (true, Some(_)) => node.batch.dead.push(id),
+                (true, None) => node.batch.delivered.push(id),
+                (false, _) => {}
+            }
+        }
+        node.batch.changes.extend(ended.changes);
+        self.tell(|| told);
+    }
+
+    pub(super) fn fetch(&mut self) {
+        let Some(n) = self.some_node(|node| !node.fetches.is_empty()) else { return };
+        let node = &mut self.nodes[n];
+        let fetch = node.fetches.swap_remove(self.rng.random_range(0..node.fetches.len()));
+        let p = number(&fetch.ticket.lane.partition);
+        let found = self.store.log[p].iter().find(|(offset, id, row)| {
+            let tries = row.as_ref().map(|row| row.standing.map_or(0, |standing| standing.tries));
+            *offset >= fetch.place && self.logs[p][id.1].offset == fetch.ticket.offset && tries == Some(fetch.tries)
+        });
+        let id = found.unwrap_or_else(|| panic!("node {n} finds no row for {fetch:?}")).1;
+        self.counts.fetches += usize::from(node.engine.plan.fetched(&fetch.ticket, id));
+    }
+
+    pub(super) fn commit(&mut self) {
+        let Some(n) = self.some_node(|node| node.generation > 0) else { return };
+        self.commit_as(n, false);
+    }
+
+    /// All of it, or nothing where the node is no member any more.
+    fn commit_as(&mut self, n: usize, handing_over: bool) {
+        let node = &mut self.nodes[n];
+        if node.generation != self.generation {
+            self.counts.zombies += 1;
+            self.drop_all(n);
+            self.tell(|| format!("node {n} is a zombie"));
+            return;
+        }
+        node.unproven = false;
+        let batch = std::mem::take(&mut node.batch);
+        let progress = node.engine.plan.progress(handing_over);
+        assert_eq!(node.engine.plan.positions().len(), node.owned.len());
+        let mut rows = [0; PARTITIONS];
+        for change in batch.changes {
+            let (lane, offset) = match &change {
+                Change::Park { lane, offset, .. } | Change::Release { lane, offset } => (lane, *offset),
+            };
+            let p = number(&lane.partition);
+            let i = self.logs[p].iter().position(|r| r.offset == offset).unwrap();
+            let place = self.store.ends[p] + rows[p];
+            rows[p] += 1;
+            let row = match change {
+                Change::Park { standing, .. } => Some(Row { place, standing }),
+                Change::Release { .. } => None,
+            };
+            self.store.log[p].push((place, (p, i), row));
+            match row {
+                Some(row) => {
+                    self.counts.parked += usize::from(self.store.parked.insert((p, i), row).is_none());
+                }
+                None => assert!(self.store.parked.remove(&(p, i)).is_some(), "released without being parked"),
+            }
+        }
+        for (end, rows) in self.store.ends.iter_mut().zip(rows).filter(|(_, rows)| *rows > 0) {
+            *end += rows + 1;
+        }
+        for id in batch.delivered {
+            assert!(self.target.has(id), "{id:?} counts as delivered without a document");
+            assert!(self.store.delivered.insert(id), "{id:?} delivered twice");
+        }
+        for id in batch.dead {
+            assert!(self.store.dead.insert(id), "{id:?} dead twice");
+            self.counts.dead += 1;
+        }
+        for (id, n) in batch.attempts {
+            let last = self.store.tries.entry(id).or_insert(0);
+            assert!(n > *last, "{id:?}: try {n} behind try {last}");
+            *last = n;
+        }
+        for position in progress {
+            let p = number(&position.partition);
+            if let Some((before, _)) = self.store.positions.get(&p) {
+                assert!(position.next >= before.next, "a position went back");
+            }
+            self.store.positions.insert(p, (position, n));
+            self.check_progress(p);
+        }
+        self.nodes[n].engine.committed(self.now);
+    }
+
+    /// What progress calls finished is delivered, dead or parked; what it calls open is none of these.
+    fn check_progress(&self, p: usize) {
+        let (position, _) = &self.store.positions[&p];
+        for (i, record) in self.logs[p].iter().enumerate().filter(|(_, r)| r.offset < position.end) {
+            let id = (p, i);
+            let over = self.store.delivered.contains(&id) || self.store.dead.contains(&id);
+            let parked = self.store.parked.contains_key(&id);
+            assert!(!(over && parked), "{id:?} is over and parked");
+            let open = position.open.contains(&record.offset);
+            assert_eq!(open, !(over || parked), "{id:?} at {} in {position:?}", record.offset);
+        }
+    }
+
+    fn drop_all(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.engine.lost();
+        node.batch = Batch::default();
+        node.fetches.clear();
+        node.owned.clear();
+        node.generation = 0;
+        node.unproven = false;
+    }
+
+    /// The process dies, and a new one takes its place: what was on the wire arrives, nothing else does.
+    pub(super) fn crash(&mut self) {
+        let n = self.rng.random_range(0..NODES);
+        self.counts.crashes += 1;
+        self.tell(|| format!("node {n} crashes"));
+        self.drop_all(n);
+        let node = &mut self.nodes[n];
+        let rules = node.engine.rules();
+        node.incarnation += 1;
+        node.engine = Engine::new(rules, SmallRng::seed_from_u64(node.incarnation));
+        (node.frozen, node.window) = (false, None);
+        for flight in self.flights.iter_mut().filter(|flight| flight.node == n) {
+            flight.heard = false;
+        }
+        self.advance(WIRE * 2);
+        self.rebalance();
+    }
+
+    /// The process stands still, in the middle of its tries, until after others have its partitions.
+    pub(super) fn freeze(&mut self) {
+        let n = self.rng.random_range(0..NODES);
+        self.tell(|| format!("node {n} freezes"));
+        self.nodes[n].frozen = true;
+        self.advance(Duration::from_secs(10));
+        self.rebalance();
+    }
+
+    /// A transaction fails: everything since the last one is forgotten and restored.
+    pub(super) fn abort(&mut self) {
+        let Some(n) = self.some_node(|node| node.generation > 0) else { return };
+        if self.nodes[n].generation == self.generation {
+            let owned = self.nodes[n].owned.clone();
+            self.drop_all(n);
+            self.gain(n, owned);
+        }
+    }
+
+    /// Everyone gives everything back, finished as far as it goes, and gets a new share.
+    pub(super) fn rebalance(&mut self) {
+        for n in 0..NODES {
+            if self.nodes[n].frozen || self.nodes[n].generation != self.generation || self.generation == 0 {
+                continue;
+            }
+            if self.rng.random_bool(0.7) {
+                self.advance(TIMEOUT);
+            }
+            self.settle_all(n);
+            self.commit_as(n, true);
+            self.drop_all(n);
+        }
+        self.generation += 1;
+        let mut alive: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen).collect();
+        if alive.is_empty() {
+            let n = self.rng.random_range(0..NODES);
+            self.thaw(n);
+            alive.push(n);
+        }
+        // Who comes back from a freeze finds out by its next commit.
+        for n in 0..NODES {
+            if self.nodes[n].frozen && self.rng.random_bool(0.5) {
+                self.thaw(n);
+            }
+        }
+        let mut owned = vec![BTreeSet::new(); NODES];
+        for p in 0..PARTITIONS {
+            owned[alive[self.rng.random_range(0..alive.len())]].insert(p);
+        }
+        for n in alive {
+            self.drop_all(n);
+            self.gain(n, owned[n].clone());
+        }
+    }
+
+    fn thaw(&mut self, n: usize) {
+        self.tell(|| format!("node {n} thaws"));
+        (self.nodes[n].frozen, self.nodes[n].unproven) = (false, true);
+    }
+
+    fn gain(&mut self, n: usize, owned: BTreeSet<usize>) {
+        self.tell(|| format!("node {n} gains {owned:?}"));
+        let node = &mut self.nodes[n];
+        node.generation = self.generation;
+        for p in &owned {
+            let known = self.store.positions.get(p).cloned();
+            let (position, writer) = known.unwrap_or((Position::new(partition(*p), 0), n));
+            if !position.handed_over && writer != n {
+                node.not_before = self.now + TIMEOUT;
+            }
+            node.read_to[*p] = position.next;
+            node.engine.plan.gain(position, self.store.ends[*p]);
+        }
+        for (id, row) in self.store.parked.iter().filter(|(id, _)| owned.contains(&id.0)) {
+            let record = self.logs[id.0][id.1];
+            let lane = Lane { partition: partition(id.0), key: vec![record.key] };
+            let standing = row.standing.unwrap_or_default();
+            let waiting = Waiting { offset: record.offset, place: row.place, standing };
+            node.engine.plan.restore(lane, waiting, self.now);
+        }
+        node.owned = owned;
+    }
+
+    pub(super) fn delivered(&self) -> usize {
+        self.store.delivered.len()
+    }
+
+    pub(super) const fn tries_while_down(&self) -> usize {
+        self.tries_while_down
+    }
+
+    fn is_over(&self) -> bool {
+        (0..PARTITIONS).all(|p| {
+            (0..self.logs[p].len()).all(|i| {
+                let id = (p, i);
+                self.store.delivered.contains(&id) || self.store.dead.contains(&id)
+            })
+        })
+    }
+
+    /// Without further faults everything ends, in bounded time: nothing is missing.
+    pub(super) fn finish(&mut self) {
+        self.faults = false;
+        for log in &mut self.logs {
+            // Under `hold`, only someone who mends the record lets its key go on.
+            log.iter_mut().for_each(|record| record.poisoned = false);
+        }
+        for n in 0..NODES {
+            if self.nodes[n].frozen {
+                self.thaw(n);
+            }
+        }
+        self.rebalance();
+        self.run(3_000);
+        assert!(self.is_over(), "records are stuck");
+        self.advance(SETTLE + TIMEOUT);
+        self.rebalance();
+        assert!(self.store.parked.is_empty(), "{:?}", self.store.parked);
+        for (p, log) in self.logs.iter().enumerate() {
+            let end = log.last().map_or(0, |r| r.offset + 1);
+            let (position, _) = &self.store.positions[&p];
+            assert_eq!((position.next, position.open.as_slice(), position.handed_over), (end, &[][..], true));
+        }
+        for node in &self.nodes {
+            assert_eq!((node.engine.plan.in_flight(), node.engine.plan.parked(), node.engine.plan.kept()), (0, 0, 0));
+        }
+    }
+
+    /// Everything goes its way until all is over, at most so many rounds.
+    fn run(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            if self.is_over() {
+                return;
+            }
+            for n in 0..NODES {
+                self.round(n);
+            }
+            self.advance(if self.flights.is_empty() { Duration::from_millis(500) } else { WIRE });
+        }
+    }
+
+    fn round(&mut self, n: usize) {
+        self.settle_all(n);
+        if self.nodes[n].generation == 0 {
+            return;
+        }
+        self.commit_as(n, false);
+        while !self.nodes[n].fetches.is_empty() {
+            self.fetch();
+        }
+        for p in self.nodes[n].owned.clone() {
+            for _ in 0..10 {
+                self.read_one(n, p);
+            }
+        }
+        while self.dispatch_one(n) {}
+    }
+
+    /// A world without faults: `records` of `keys` keys come one each 10 ms, dealt out in turn.
+    pub(super) fn calm(seed: u64, class: Idempotency, records: usize, keys: u8, poisoned: Option<u8>) -> Self {
+        let mut world = Self::new(seed, class);
+        world.faults = false;
+        let second = Duration::from_secs(1);
+        for node in &mut world.nodes {
+            let mut rules = node.engine.rules();
+            rules.policy = Policy {
+                retry: Retry { first: second, max: second * 600, give_up_after: second * 3600 },
+                on_give_up: OnGiveUp::Hold,
+            };
+            rules.limits.read_ahead = 100;
+            node.engine = Engine::new(rules, SmallRng::seed_from_u64(seed));
+        }
+        for i in 0..records {
+            let key = u8::try_from(i % usize::from(keys)).unwrap();
+            let p = usize::from(key) % PARTITIONS;
+            let offset = i64::try_from(world.logs[p].len()).unwrap();
+            let at = world.now + Duration::from_millis(10) * u32::try_from(i).unwrap();
+            world.logs[p].push(Record { offset, key, poisoned: poisoned == Some(key), at });
+        }
+        world
+    }
+
+    pub(super) fn down_until(&mut self, time: Duration) {
+        self.down = Some(self.t0 + time);
+    }
+
+    /// One deliverer takes records as they come; the time that each key's record took from there to its document.
+    pub(super) fn run_calm(&mut self) -> Vec<(u8, Duration)> {
+        self.generation = 1;
+        self.gain(0, (0..PARTITIONS).collect());
+        let mut ended = Vec::new();
+        let mut known = BTreeSet::new();
+        for _ in 0..1_000_000 {
+            self.settle_all(0);
+            let engine = &self.nodes[0].engine;
+            if engine.wants_commit(self.now) {
+                self.commit_as(0, false);
+            }
+            self.fetch();
+            for p in 0..PARTITIONS {
+                while self.logs[p]
+                    .iter()
+                    .find(|r| r.offset >= self.nodes[0].read_to[p])
+                    .is_some_and(|r| r.at <= self.now)
+                {
+                    if self.nodes[0].engine.plan.is_full() {
+                        break;
+                    }
+                    self.read_one(0, p);
+                }
+            }
+            while self.dispatch_one(0) {}
+            for id in &self.store.delivered {
+                if known.insert(*id) {
+                    let record = self.logs[id.0][id.1];
+                    ended.push((record.key, self.now - record.at));
+                }
+            }
+            let open = |p: usize| {
+                let log = &self.logs[p];
+                let over = |i: &usize| log[*i].poisoned || self.store.delivered.contains(&(p, *i));
+                (0..log.len()).all(|i| over(&i))
+            };
+            if (0..PARTITIONS).all(open) {
+                return ended;
+            }
+            let quiet = self.nodes[0].engine.plan.unsettled() == 0;
+            self.advance(Duration::from_millis(if quiet { 5 } else { 1 }));
+        }
+        panic!("records are stuck");
+    }
+}
+
+impl Flight {
+    /// Whether the target says that it had the record already.
+    fn class_says(&self, made: Option<bool>) -> bool {
+        made == Some(false)
+    }
+}
+
+fn verdict(fate: Fate, had_it: bool) -> Verdict {
+    let now = Timestamp::default();
+    match fate {
+        Fate::Fine if had_it => Verdict {
+            outcome: AttemptOutcome::Duplicate,
+            reason: Reason::Status(200),
+            scope: Scope::Record,
+            retry_after: None,
+        },
+        Fate::Fine => of_answer(200, None, now),
+        Fate::Refused => of_answer(422, None, now),
+        Fate::Fails | Fate::ActsAndFails => of_answer(500, None, now),
+        Fate::Cut | Fate::ActsAndCut => of_fault(&Fault::Cut(String::new())),
+        Fate::Late => of_fault(&Fault::Timeout),
+        Fate::RateLimited => of_answer(429, Some("2"), now),
+        Fate::Away => of_fault(&Fault::Connect(String::new())),
+    }
+}

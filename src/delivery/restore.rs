@@ -1,0 +1,142 @@
+//! What is known of partitions that were gained: progress and parked records, read to their true end.
+//!
+//! Of a parked record its place, its key and how it stands are kept, not its contents: a start costs little memory
+//! however much is parked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::clock::Clock;
+use super::plan::{Lane, Standing, Waiting};
+use super::progress::Position;
+use super::repeat::Doubt;
+use crate::event::{Parked, Progress};
+use crate::kafka::codec::{DecodeError, Decoder};
+use crate::kafka::group::{Incoming, Partition};
+use crate::kafka::layout::Ground;
+use crate::kafka::restore::{RestoreError, read_to_end};
+use crate::topics;
+
+/// Bound on reading what is known; under `max.poll.interval.ms` (5 min).
+const BOUND: Duration = Duration::from_secs(240);
+
+/// Why it cannot be known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnknownState {
+    /// A topic could not be read.
+    #[error(transparent)]
+    Read(#[from] RestoreError),
+    /// A row could not be decoded: it may be the one that keeps a record from being sent again.
+    #[error("a row of {topic} cannot be read: {cause}")]
+    Row {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        cause: DecodeError,
+    },
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Progress of each partition that has some, with the instance that wrote it.
+    pub(super) positions: HashMap<Partition, (Position, String)>,
+    /// Parked records, each lane's in order.
+    pub(super) waiting: Vec<(Lane, Waiting)>,
+    /// Where the log of `parked` ends, or before, by partition number.
+    pub(super) ends: HashMap<i32, i64>,
+}
+
+/// Reads what is known of the partitions `gained` by `target`. Blocks.
+///
+/// # Errors
+/// When something cannot be read; without it nothing may be sent.
+pub(super) fn read(
+    ground: &Ground,
+    target: &str,
+    gained: &[Partition],
+    (decoder, runtime): (&Decoder, &Handle),
+    clock: &Clock,
+) -> Result<Known, UnknownState> {
+    let cluster = &ground.cluster;
+    let numbers: BTreeSet<i32> = gained.iter().map(|partition| partition.number).collect();
+    let of =
+        |topic: &str| numbers.iter().map(|number| Partition { topic: topic.to_owned(), number: *number }).collect();
+    let ours = |topic: &str, number: i32| {
+        let partition = Partition { topic: cluster.topic(topic), number };
+        gained.contains(&partition).then_some(partition)
+    };
+    let mut known = Known::default();
+
+    let topic = cluster.topic(&topics::progress(target));
+    let partitions: Vec<Partition> = of(&topic);
+    let mut fault = None;
+    read_to_end(cluster, &partitions, BOUND, |row| {
+        match decoder.decode_blocking::<Progress>(runtime, row.value.as_deref()) {
+            Ok(progress) => {
+                if let Some(partition) = ours(&progress.record_topic, progress.record_partition) {
+                    let (position, writer) = position(partition.clone(), progress);
+                    known.positions.insert(partition, (position, writer));
+                }
+            }
+            Err(cause) => fault = Some(cause),
+        }
+    })?;
+    if let Some(cause) = fault.take() {
+        return Err(UnknownState::Row { topic, cause });
+    }
+
+    let topic = cluster.topic(&topics::parked(target));
+    let partitions: Vec<Partition> = of(&topic);
+    let mut parked: BTreeMap<Vec<u8>, (Lane, Waiting)> = BTreeMap::new();
+    read_to_end(cluster, &partitions, BOUND, |row| {
+        known.ends.insert(row.partition.number, row.offset + 1);
+        let Incoming { key: Some(key), value, offset, .. } = row else { return };
+        match decoder.decode_blocking::<Parked>(runtime, value.as_deref()) {
+            Ok(row) => {
+                if let Some(partition) = ours(&row.record_topic, row.record_partition) {
+                    parked.insert(key, waiting(partition, offset, &row, clock));
+                }
+            }
+            Err(DecodeError::Empty) => drop(parked.remove(&key)),
+            Err(cause) => fault = Some(cause),
+        }
+    })?;
+    if let Some(cause) = fault {
+        return Err(UnknownState::Row { topic, cause });
+    }
+    known.waiting = parked.into_values().collect();
+    known.waiting.sort_by_key(|(_, waiting)| waiting.offset);
+    Ok(known)
+}
+
+fn position(partition: Partition, progress: Progress) -> (Position, String) {
+    let count = |tries: i32| u32::try_from(tries).unwrap_or(0);
+    let position = Position {
+        partition,
+        next: progress.next_offset,
+        end: progress.end_offset,
+        open: progress.open,
+        tried: progress.tried.iter().map(|tried| (tried.offset, count(tried.tries))).collect(),
+        sent_below: progress.sent_below,
+        handed_over: progress.handed_over,
+    };
+    (position, progress.worker_id)
+}
+
+fn waiting(partition: Partition, place: i64, row: &Parked, clock: &Clock) -> (Lane, Waiting) {
+    let doubt = row
+        .doubt_last_at
+        .map(|last| Doubt { first: row.doubt_first_at.map(|first| clock.instant(first)), last: clock.instant(last) });
+    let standing = Standing {
+        tries: u32::try_from(row.tries).unwrap_or(0),
+        failures: u32::try_from(row.failures).unwrap_or(0),
+        spent: Duration::from_micros(u64::try_from(row.spent_us).unwrap_or(0)),
+        due: row.next_try_at.map(|due| clock.instant(due)),
+        doubt,
+    };
+    let lane = Lane { partition, key: row.key.clone().unwrap_or_default().into_bytes() };
+    (lane, Waiting { offset: row.record_offset, place, standing })
+}

@@ -1,0 +1,210 @@
+//! Parked keys, progress and crashes: what a deliverer knows survives it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::common::process::Process;
+
+/// A target that fails with some keys until it is mended.
+async fn poisoned(keys: &'static [&'static str]) -> (FaultyTarget, Arc<AtomicBool>) {
+    let mended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&mended);
+    let target = FaultyTarget::start(move |request| {
+        let fails = keys.contains(&entity(&request.id)) && !seen.load(Ordering::SeqCst);
+        Reply::Status(if fails { 500 } else { 200 })
+    });
+    (target.await, mended)
+}
+
+/// Keys of rows in `parked.erp` that no tombstone follows.
+async fn waiting(installation: &Installation) -> BTreeSet<Vec<u8>> {
+    let mut rows = BTreeSet::new();
+    for row in installation.records("parked.erp").await {
+        let key = row.key.unwrap();
+        if row.value.is_some() {
+            rows.insert(key);
+        } else {
+            rows.remove(&key);
+        }
+    }
+    rows
+}
+
+fn parked_keys(installation: &Installation) -> i64 {
+    installation.metrics.delivery_parked_keys.with_label_values(&["erp"]).get()
+}
+
+/// Stops this deliverer alone; `installation.stop` is for all.
+async fn stop_one(stop: tokio_util::sync::CancellationToken, role: JoinHandle<Result<(), delivery::Error>>) {
+    stop.cancel();
+    role.await.unwrap().unwrap();
+}
+
+fn one(installation: &Installation) -> (tokio_util::sync::CancellationToken, JoinHandle<Result<(), delivery::Error>>) {
+    let stop = installation.stop.child_token();
+    let role = Role { stop: stop.clone(), ..installation.role("delivery") };
+    (stop, start_as(installation, role))
+}
+
+/// Of ten keys one is poisoned, with more records than memory may hold: the others do not notice, a restart does not
+/// forget, and once the target is mended its records come in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_key_parks_with_its_successors_and_others_flow() {
+    let (target, mended) = poisoned(&["evt-inv-03"]).await;
+    let small = "\n[delivery]\nread_ahead = 10\n";
+    let installation = install(&format!("{}{small}", webhook("erp", &target.url, QUICK))).await;
+    produce(&installation, dealt(10, 300)).await;
+    let (stop_first, first) = one(&installation);
+    eventually("all others", || target.taken().len() == 270).await;
+    eventually("one key is parked", || parked_keys(&installation) == 1).await;
+    stop_one(stop_first, first).await;
+    assert_eq!(waiting(&installation).await.len(), 30);
+    let tries = |requests: &[Request]| requests.iter().filter(|r| r.id == "evt-inv-03-0000").count();
+    let before = tries(&target.requests());
+
+    let second = start(&installation);
+    produce(&installation, dealt(10, 400).into_iter().skip(300)).await;
+    eventually("new ones of the others", || target.taken().len() == 360).await;
+    eventually("further tries", || tries(&target.requests()) > before + 2).await;
+    assert!(target.requests().iter().all(|r| r.id == "evt-inv-03-0000" || entity(&r.id) != "evt-inv-03"));
+    mended.store(true, Ordering::SeqCst);
+    eventually("all taken", || target.taken().len() == 400).await;
+    eventually("no key is parked", || parked_keys(&installation) == 0).await;
+    stop(&installation, second).await;
+
+    assert_in_order(&target.requests());
+    assert_eq!(waiting(&installation).await, BTreeSet::new());
+    assert_eq!(dead_letters(&installation).await, []);
+    let mut numbers: Vec<i32> =
+        attempts(&installation).await.iter().filter(|a| a.event_id == "evt-inv-03-0000").map(|a| a.n).collect();
+    numbers.sort_unstable();
+    let whole: Vec<i32> = (1..=i32::try_from(tries(&target.requests())).unwrap()).collect();
+    assert_eq!(numbers, whole, "numbers go on behind a restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_keys_keep_their_order_through_rebalance_and_crash() {
+    let (target, mended) = poisoned(&["evt-inv-00", "evt-inv-01", "evt-inv-02", "evt-inv-03"]).await;
+    let quick = format!("{QUICK}\nmax_concurrency = 4\nconnect_timeout = \"1s\"");
+    let toml = webhook("erp", &target.url, &quick).replace("\ntimeout = \"5s\"", "\ntimeout = \"1s\"");
+    let installation = install(&toml).await;
+    let first = start(&installation);
+    produce(&installation, dealt(20, 100)).await;
+    eventually("the others", || target.taken().len() == 80).await;
+    let mut role = installation.role("second");
+    role.instance = "second".to_owned();
+    let second = start_as(&installation, role);
+    installation.ready("second").await;
+    produce(&installation, dealt(20, 200).into_iter().skip(100)).await;
+    eventually("the others again", || target.taken().len() == 160).await;
+    // What it had comes back by the group's session timeout.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    mended.store(true, Ordering::SeqCst);
+    eventually("all taken", || target.taken().len() == 200).await;
+    stop(&installation, second).await;
+    assert_in_order(&target.requests());
+    assert_eq!(waiting(&installation).await, BTreeSet::new());
+    assert_eq!(dead_letters(&installation).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_fails_with_everything_is_asked_by_one_record_at_a_time() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&mended);
+    let target = FaultyTarget::start(move |_| Reply::Status(if seen.load(Ordering::SeqCst) { 200 } else { 503 })).await;
+    let soon = r#"retry = { first = "100ms", max = "500ms", give_up_after = "1s" }"#;
+    let installation = install(&webhook("erp", &target.url, soon)).await;
+    let role = start(&installation);
+    produce(&installation, dealt(40, 200)).await;
+    let state = |state: &str| installation.metrics.target_state.with_label_values(&["erp", state]).get();
+    eventually("the breaker opens", || state("failing") == 1).await;
+    let before = target.requests().len();
+    assert!(before < 60, "{before} tries before the breaker opened");
+    // Much longer than `give_up_after`.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let probes = target.requests().len() - before;
+    assert!((3..=40).contains(&probes), "{probes} probes in 4 s");
+    mended.store(true, Ordering::SeqCst);
+    eventually("all taken", || target.taken().len() == 200).await;
+    assert_eq!((state("failing"), state("active")), (0, 1));
+    stop(&installation, role).await;
+    assert_in_order(&target.requests());
+    assert_eq!(dead_letters(&installation).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_has_the_tries_of_every_process() {
+    let (target, _) = poisoned(&["evt-bad"]).await;
+    let soon = r#"retry = { first = "100ms", max = "300ms", give_up_after = "2s" }"#;
+    let installation = install(&webhook("erp", &target.url, soon)).await;
+    produce(&installation, [invoice("bad", 0), invoice("bad", 1)]).await;
+    let (stop_first, first) = one(&installation);
+    eventually("some tries", || target.requests().len() >= 3).await;
+    stop_one(stop_first, first).await;
+    let role = start(&installation);
+    eventually("its successor is tried", || target.requests().iter().any(|r| r.id == "evt-bad-0001")).await;
+    stop(&installation, role).await;
+    let letters = dead_letters(&installation).await;
+    let letter = letters.iter().find(|letter| letter.event_id == "evt-bad-0000").unwrap();
+    let numbers: Vec<i32> = letter.attempts.iter().map(|a| a.n).collect();
+    assert_eq!((letter.reason.as_str(), numbers), ("gave_up", (1..=letter.attempts_total).collect()));
+    let sent = target.requests().iter().filter(|r| r.id == "evt-bad-0000").count();
+    assert_eq!(usize::try_from(letter.attempts_total).unwrap(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_counts_where_the_group_has_forgotten() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let installation = install(&webhook("erp", &target.url, QUICK)).await;
+    produce(&installation, dealt(10, 60)).await;
+    let (stop_first, first) = one(&installation);
+    eventually("all taken", || target.taken().len() == 60).await;
+    stop_one(stop_first, first).await;
+    let cluster = installation.ground.cluster.clone();
+    let topics = [cluster.topic("invoices")];
+    tokio::task::spawn_blocking(move || {
+        let mut member = Member::join(&cluster, "delivery.erp", "delivery-test", &topics, Start::Earliest).unwrap();
+        let partitions = loop {
+            if let Polled::Gained(partitions) = member.poll(Duration::from_millis(100)).unwrap() {
+                break partitions;
+            }
+        };
+        let transactions = Transactions::open(&cluster, "test", Duration::from_secs(10)).unwrap();
+        transactions.begin().unwrap();
+        transactions.offsets(partitions.iter().map(|p| (p, 0)), &member.metadata().unwrap()).unwrap();
+        transactions.commit(&|_| {}).unwrap();
+    })
+    .await
+    .unwrap();
+    let role = start(&installation);
+    produce(&installation, dealt(10, 70).into_iter().skip(60)).await;
+    eventually("the new ones", || target.taken().len() == 70).await;
+    stop(&installation, role).await;
+    assert_eq!(target.requests().len(), 70, "nothing is sent again");
+}
+
+/// The whole program, killed in the middle of its work: what was in flight is repeated, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_deliverer_repeats_no_more_than_was_in_flight() {
+    const IN_FLIGHT: usize = 8;
+    const KILLS: usize = 4;
+    let target = FaultyTarget::start(|_| Reply::Late(200, Duration::from_millis(20))).await;
+    let installation = install(&webhook("erp", &target.url, &format!("max_concurrency = {IN_FLIGHT}\n{QUICK}"))).await;
+    produce(&installation, dealt(60, 1200)).await;
+    let file = installation.file();
+    for kill in 1..=KILLS {
+        let program = Process::start(&file, &["run", "--role", "delivery"], &[]);
+        eventually("some more", || target.taken().len() >= kill * 200).await;
+        drop(program);
+    }
+    let program = Process::start(&file, &["run", "--role", "delivery"], &[]);
+    eventually("all taken", || target.taken().len() == 1200).await;
+    drop(program);
+    let requests = target.requests();
+    assert_in_order(&requests);
+    let repeats = requests.len() - 1200;
+    println!("{repeats} repeats after {KILLS} kills");
+    assert!(repeats <= KILLS * IN_FLIGHT, "{repeats} repeats after {KILLS} kills");
+}
