@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{Ticket, Try};
+use super::lane::{Ticket, Try};
 use super::repeat::Step;
+use super::results::Heard;
 use super::task::Task;
-use super::worker::Heard;
 use crate::event::Timestamp;
 use crate::targets::{Answer, Client, Fault, of_fault};
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::plan::Lane;
+use super::lane::Lane;
 
 /// Keys remembered.
 const KEYS: usize = 20;

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::bucket::Bucket;
-use super::plan::{Change, Go, Head, Limits, Plan, Then, Ticket};
+use super::lane::{Change, Go, Limits, Then, Ticket};
+use super::plan::Plan;
+use super::queue::Head;
 use super::repeat::doubted;
 use super::schedule::{MAX_UNREACHABLE, Next, Policy, backoff, decide};
 use super::window::{Trouble, Window};

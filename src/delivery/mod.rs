@@ -63,12 +63,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
+//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
 //! | `engine/tests` | the core in thousands of random histories of faults, crashes, freezes and rebalances |
 //! | `task`, `attempt` | a record as read; one try |
 //! | `rows`, `commit` | rows, and the transaction they go in |
 //! | `restore`, `shelf` | what is known of partitions gained; parked records fetched |
-//! | `worker`, `intake` | the loop of one target, on a thread of its own; what it reads |
+//! | `worker`, `intake`, `results` | the loop of one target, on a thread of its own; what it reads; what comes back to it |
 //! | `state`, `clock` | what is said of targets; one moment on both clocks |
 //! | `run` | all targets side by side |
 //!
@@ -83,12 +83,14 @@ mod commit;
 mod engine;
 mod error;
 mod intake;
+mod lane;
 mod places;
 mod plan;
 mod progress;
 mod queue;
 mod repeat;
 mod restore;
+mod results;
 mod rows;
 mod run;
 mod schedule;

@@ -16,125 +16,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lane::{Change, Fetch, Go, Lane, Limits, Then, Ticket, Try, Waiting};
 use super::places::Places;
 use super::progress::{Past, Position, Reading};
-pub(super) use super::queue::{Head, Standing};
-use super::queue::{Queue, Slot};
-use super::repeat::{Caution, Doubt, Step, caution};
+use super::queue::{Head, Queue, Slot};
+use super::repeat::{Caution, Doubt, caution};
 use crate::event::Timestamp;
 use crate::kafka::group::Partition;
-use crate::targets::Idempotency;
 
 /// Most parked records being fetched at one time.
 pub(super) const MAX_FETCHES: usize = 8;
-
-/// One key of one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Lane {
-    /// The partition.
-    pub(super) partition: Partition,
-    /// The records' Kafka key.
-    pub(super) key: Vec<u8>,
-}
-
-/// What a plan may do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Open records in memory, about.
-    pub(super) read_ahead: usize,
-    /// Parked records in memory.
-    pub(super) keep_parked: usize,
-    /// What the target offers against a second document.
-    pub(super) class: Idempotency,
-}
-
-/// Says which try or fetch a result belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
-    epoch: u64,
-    /// Its lane.
-    pub(super) lane: Arc<Lane>,
-    /// Offset of its record.
-    pub(super) offset: i64,
-}
-
-/// A try to be made.
-#[derive(Debug)]
-pub(super) struct Try<R> {
-    /// To be handed back with the result.
-    pub(super) ticket: Ticket,
-    /// The record.
-    pub(super) record: Arc<R>,
-    /// Number of the try, from 1.
-    pub(super) n: u32,
-    /// How it is made.
-    pub(super) step: Step,
-}
-
-/// A parked record to be fetched.
-#[derive(Debug)]
-pub(super) struct Fetch {
-    /// To be handed back with the record.
-    pub(super) ticket: Ticket,
-    /// Where to look for it in `parked`: there or behind.
-    pub(super) place: i64,
-    /// Tries that its row has to know of; an older row is not the one.
-    pub(super) tries: u32,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub(super) enum Go<R> {
-    /// Make this try.
-    Try(Try<R>),
-    /// Fetch this record.
-    Fetch(Fetch),
-}
-
-/// What becomes of a record after a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    /// It is finished, delivered or given up.
-    Finish,
-    /// It failed, and is due again at this time.
-    At(Instant),
-    /// The try says nothing of the record: again as soon as the target may be tried.
-    Again,
-}
-
-/// What has to be written to `parked`.
-#[derive(Debug)]
-pub(super) enum Change<R> {
-    /// The record waits there, as said; a row it had before is replaced.
-    Park {
-        /// Its lane.
-        lane: Arc<Lane>,
-        /// Its offset.
-        offset: i64,
-        /// The record.
-        record: Arc<R>,
-        /// How it stands; none behind a head.
-        standing: Option<Standing>,
-    },
-    /// The record waits there no longer.
-    Release {
-        /// Its lane.
-        lane: Arc<Lane>,
-        /// Its offset.
-        offset: i64,
-    },
-}
-
-/// A record found in `parked`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    /// Its offset in the record topic.
-    pub(super) offset: i64,
-    /// Where its row stands.
-    pub(super) place: i64,
-    /// How it stands.
-    pub(super) standing: Standing,
-}
 
 /// Records under way to one target.
 #[derive(Debug)]

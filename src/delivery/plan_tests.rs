@@ -1,6 +1,8 @@
 //! The plan by cases. Random histories are the engine's tests.
 
+use super::super::queue::Standing;
 use super::*;
+use crate::targets::Idempotency;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { read_ahead: 10, keep_parked: 10, class: Idempotency::Key { validity: None } };

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::clock::Clock;
-use super::plan::{Lane, Standing, Waiting};
+use super::lane::{Lane, Waiting};
 use super::progress::Position;
+use super::queue::Standing;
 use super::repeat::Doubt;
 use crate::event::{Parked, Progress};
 use crate::kafka::codec::{DecodeError, Decoder};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt as _};
 
-use super::plan::Head;
+use super::queue::Head;
 use super::window::Trouble;
 use crate::config::{OnGiveUp, Retry};
 use crate::event::AttemptOutcome;

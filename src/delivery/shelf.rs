@@ -3,10 +3,11 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use super::plan::{Fetch, MAX_FETCHES, Ticket};
+use super::lane::{Fetch, Ticket};
+use super::plan::MAX_FETCHES;
+use super::results::Heard;
 use super::rows::place_key;
 use super::task::{Reader, Task};
-use super::worker::Heard;
 use crate::event::{Attempt, Parked};
 use crate::kafka::client::Cluster;
 use crate::kafka::group::Partition;

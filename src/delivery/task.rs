@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::plan::Lane;
+use super::lane::Lane;
 use crate::event::{
     CaseRecord, ComplianceRecord, ContractRecord, FeedRecord, InvoiceRecord, Parked, Record, ReviewRecord, Timestamp,
     TransactionRecord,

@@ -15,16 +15,17 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{self, Tried};
+use super::attempt;
 use super::clock::Clock;
 use super::commit::{self, Batch};
 use super::engine::{Engine, Rules};
 use super::error::Stopped;
-use super::plan::{Change, Go, Limits};
+use super::lane::{Go, Limits};
 use super::restore::UnknownState;
+use super::results::Heard;
 use super::rows::Rows;
 use super::schedule::Policy;
-use super::shelf::{Fetched, MAX_WAITING, Shelf};
+use super::shelf::{MAX_WAITING, Shelf};
 use super::state::{Board, Gauges, TargetState};
 use super::task::{Reader, Task};
 use crate::config;
@@ -38,8 +39,6 @@ use crate::targets::Client;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait for records while nothing is under way: also how late a stop or a repeat may be noticed.
 pub(super) const IDLE: Duration = Duration::from_millis(50);
-/// Wait for results while tries are under way: also how late a new record may be noticed then.
-const BRIEF: Duration = Duration::from_millis(5);
 /// How long a commit proves that the partitions are still ours: half of the group's session timeout, so that whoever
 /// stood still for longer, and may have lost them, asks before it sends.
 const PROOF: Duration = Duration::from_secs(5);
@@ -72,7 +71,7 @@ pub(super) struct Worker {
     pub(super) s: Setup,
     pub(super) engine: Engine<Task>,
     pub(super) batch: Batch,
-    heard: (SyncSender<Heard>, Receiver<Heard>),
+    pub(super) heard: (SyncSender<Heard>, Receiver<Heard>),
     shelf: Option<Shelf>,
     cut: CancellationToken,
     /// When the last commit with our membership began.
@@ -80,7 +79,7 @@ pub(super) struct Worker {
     /// Before this time nothing is sent: a predecessor's tries may be under way.
     pub(super) not_before: Option<Instant>,
     /// When to be done, once told to stop.
-    stop_by: Option<Instant>,
+    pub(super) stop_by: Option<Instant>,
     pub(super) partitions: Vec<Partition>,
     /// Records that cannot be decoded while the registry is away.
     pub(super) stash: VecDeque<Incoming>,
@@ -89,15 +88,6 @@ pub(super) struct Worker {
     pub(super) joined: bool,
     /// When to look again at what is away.
     pub(super) away: Option<Instant>,
-}
-
-/// What comes back from other threads.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// A try ended.
-    Tried(Box<Tried>),
-    /// A fetch ended.
-    Fetched(Box<Fetched>),
 }
 
 /// Why a session ended early.
@@ -281,100 +271,6 @@ impl Worker {
         Ok(self.shelf.insert(shelf))
     }
 
-    fn hear(&mut self) -> Result<bool, Interrupt> {
-        let mut some = false;
-        while let Ok(heard) = self.heard.1.try_recv() {
-            self.take_in(heard)?;
-            some = true;
-        }
-        Ok(some)
-    }
-
-    fn take_in(&mut self, heard: Heard) -> Result<(), Interrupt> {
-        match heard {
-            Heard::Tried(tried) => Ok(self.settle(&tried)?),
-            Heard::Fetched(fetched) => {
-                let Fetched { ticket, found } = *fetched;
-                match found {
-                    Ok((task, attempts)) => {
-                        if self.engine.plan.fetched(&ticket, task) {
-                            self.s.rows.remember(&ticket.lane, attempts);
-                        }
-                        Ok(())
-                    }
-                    // Restoring finds the rows' places again. One of an earlier session is nobody's any more.
-                    Err(why) if self.engine.plan.awaits(&ticket) => Err(Interrupt::Again { why, fenced: false }),
-                    Err(_) => Ok(()),
-                }
-            }
-        }
-    }
-
-    /// What a try came to becomes rows and the engine's next step.
-    fn settle(&mut self, tried: &Tried) -> Result<(), Stopped> {
-        let clock = Clock::now();
-        let verdict = &tried.answer.verdict;
-        self.s.gauges.tried(verdict.outcome);
-        let ended = self.engine.settle(&tried.ticket, tried.n, verdict, tried.started, clock.now);
-        let state = TargetState::of(self.engine.window.trouble());
-        self.s.gauges.state(state, tried.task.record.event_id(), &verdict.reason.to_string());
-        if ended.head.is_some() {
-            let next_try_at = ended.due.map(|due| clock.wall(due.max(clock.now)));
-            let row = self.s.rows.attempt(tried, next_try_at)?;
-            self.batch.add(row, clock.now);
-            if let Some(reason) = ended.gave_up {
-                tracing::error!(
-                    target_name = self.s.target.name,
-                    event_id = tried.task.record.event_id(),
-                    reason = reason.name(),
-                    last = %verdict.reason,
-                    attempts = tried.n,
-                    "dead letter"
-                );
-                let row = self.s.rows.dead_letter(tried, reason, clock.at)?;
-                self.batch.add(row, clock.now);
-            }
-            if ended.finished {
-                self.s.rows.forget(&tried.ticket.lane);
-            }
-        }
-        for change in &ended.changes {
-            self.write(change, &clock)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a change of `parked` to the batch.
-    pub(super) fn write(&mut self, change: &Change<Task>, clock: &Clock) -> Result<(), Stopped> {
-        let row = self.s.rows.change(change, clock)?;
-        self.batch.add(row, clock.now);
-        if let Change::Park { lane, standing: Some(_), .. } = change
-            && !self.engine.plan.has_head(lane)
-        {
-            // Its tries are in its row now, and come back with it.
-            self.s.rows.forget(lane);
-        }
-        Ok(())
-    }
-
-    /// Waits for the tries under way, at most this long and not beyond the time that a stop leaves. Starts none.
-    pub(super) fn drain(&mut self, longest: Duration) -> Result<(), Interrupt> {
-        let deadline = Instant::now() + longest;
-        while self.engine.plan.in_flight() > 0 && !self.s.gone.is_cancelled() {
-            let now = Instant::now();
-            if self.s.stop.is_cancelled() {
-                self.stop_by.get_or_insert(now + self.s.drain);
-            }
-            if now >= self.stop_by.map_or(deadline, |by| by.min(deadline)) {
-                break;
-            }
-            if let Ok(heard) = self.heard.1.recv_timeout(IDLE) {
-                self.take_in(heard)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Commits what is finished, if anything is. Where `handing_over`, nothing will be sent any more.
     pub(super) fn commit(
         &mut self,
@@ -432,15 +328,6 @@ impl Worker {
         self.joined = false;
         self.paused = false;
         self.held_since = None;
-    }
-
-    fn rest(&mut self) -> Result<(), Interrupt> {
-        // With nothing under way, the poll for records has waited already, unless reading is held back.
-        let wait = if self.engine.plan.unsettled() > 0 || self.held_since.is_none() { BRIEF } else { IDLE };
-        match self.heard.1.recv_timeout(wait) {
-            Ok(heard) => self.take_in(heard),
-            Err(_) => Ok(()),
-        }
     }
 
     /// Sleeps, but not past a stop.

@@ -4,6 +4,9 @@
 //!
 //! `LEDGERHOOK_SEED=17 cargo test --lib histories -- --nocapture` replays one history and tells its steps.
 
+mod calm;
+mod group;
+mod store;
 mod target;
 mod world;
 

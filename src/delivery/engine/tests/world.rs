@@ -1,17 +1,17 @@
 //! Kafka, a target and some deliverers as a model: what is committed is committed whole, everything else can be lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::store::{Batch, Store};
 use super::target::Target;
 use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::{Engine, Rules};
-use crate::delivery::plan::{Change, Fetch, Go, Lane, Limits, Standing, Ticket, Waiting};
-use crate::delivery::progress::Position;
+use crate::delivery::lane::{Fetch, Go, Lane, Limits, Ticket};
 use crate::delivery::repeat::Step;
 use crate::delivery::schedule::Policy;
 use crate::event::{AttemptOutcome, Timestamp};
@@ -25,68 +25,41 @@ pub(super) const SETTLE: Duration = Duration::from_secs(20);
 /// How long the target remembers keys.
 pub(super) const VALIDITY: Duration = Duration::from_secs(40);
 pub(super) const MAX_IN_FLIGHT: usize = 6;
-const PARTITIONS: usize = 3;
-const NODES: usize = 3;
+pub(super) const PARTITIONS: usize = 3;
+pub(super) const NODES: usize = 3;
 const KEYS: u8 = 6;
 /// What is still on the wire when a process is killed arrives within this time.
-const WIRE: Duration = Duration::from_millis(100);
+pub(super) const WIRE: Duration = Duration::from_millis(100);
 
 /// Partition and index of a record.
 pub(super) type Id = (usize, usize);
 
 #[derive(Clone, Copy, Debug)]
-struct Record {
-    offset: i64,
-    key: u8,
-    poisoned: bool,
-    at: Instant,
+pub(super) struct Record {
+    pub(super) offset: i64,
+    pub(super) key: u8,
+    pub(super) poisoned: bool,
+    pub(super) at: Instant,
 }
 
-/// What is committed.
-#[derive(Default)]
-struct Store {
-    positions: HashMap<usize, (Position, usize)>,
-    parked: BTreeMap<Id, Row>,
-    /// The log of `parked`: offset, record, and what the row says of it.
-    log: Vec<Vec<(i64, Id, Option<Row>)>>,
-    ends: Vec<i64>,
-    delivered: BTreeSet<Id>,
-    dead: BTreeSet<Id>,
-    tries: HashMap<Id, u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    place: i64,
-    standing: Option<Standing>,
-}
-
-#[derive(Default)]
-struct Batch {
-    changes: Vec<Change<Id>>,
-    delivered: Vec<Id>,
-    dead: Vec<Id>,
-    attempts: Vec<(Id, u32)>,
-}
-
-struct Node {
-    engine: Engine<Id>,
+pub(super) struct Node {
+    pub(super) engine: Engine<Id>,
     /// How many processes it has been.
-    incarnation: u64,
-    generation: u64,
-    owned: BTreeSet<usize>,
-    read_to: [i64; PARTITIONS],
-    batch: Batch,
-    fetches: Vec<Fetch>,
-    frozen: bool,
+    pub(super) incarnation: u64,
+    pub(super) generation: u64,
+    pub(super) owned: BTreeSet<usize>,
+    pub(super) read_to: [i64; PARTITIONS],
+    pub(super) batch: Batch,
+    pub(super) fetches: Vec<Fetch>,
+    pub(super) frozen: bool,
     /// Whether it has to prove its membership before it sends.
-    unproven: bool,
-    not_before: Instant,
-    window: Option<Instant>,
+    pub(super) unproven: bool,
+    pub(super) not_before: Instant,
+    pub(super) window: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Fine,
     Refused,
     Fails,
@@ -98,19 +71,19 @@ enum Fate {
     Away,
 }
 
-struct Flight {
-    node: usize,
-    ticket: Ticket,
-    id: Id,
-    n: u32,
-    step: Step,
-    started: Instant,
-    act_at: Option<Instant>,
-    end_at: Instant,
-    fate: Fate,
-    made: Option<bool>,
+pub(super) struct Flight {
+    pub(super) node: usize,
+    pub(super) ticket: Ticket,
+    pub(super) id: Id,
+    pub(super) n: u32,
+    pub(super) step: Step,
+    pub(super) started: Instant,
+    pub(super) act_at: Option<Instant>,
+    pub(super) end_at: Instant,
+    pub(super) fate: Fate,
+    pub(super) made: Option<bool>,
     /// Whether anyone waits for its end.
-    heard: bool,
+    pub(super) heard: bool,
 }
 
 /// What happened, for the tests of the tests.
@@ -143,28 +116,28 @@ pub(super) struct World {
     pub(super) rng: SmallRng,
     pub(super) counts: Counts,
     pub(super) most_in_flight: usize,
-    class: Idempotency,
-    t0: Instant,
-    now: Instant,
-    logs: Vec<Vec<Record>>,
-    store: Store,
-    target: Target,
-    nodes: Vec<Node>,
-    generation: u64,
-    flights: Vec<Flight>,
+    pub(super) class: Idempotency,
+    pub(super) t0: Instant,
+    pub(super) now: Instant,
+    pub(super) logs: Vec<Vec<Record>>,
+    pub(super) store: Store,
+    pub(super) target: Target,
+    pub(super) nodes: Vec<Node>,
+    pub(super) generation: u64,
+    pub(super) flights: Vec<Flight>,
     /// The last record of each key that was sent.
-    sent: HashMap<(usize, u8), usize>,
-    faults: bool,
-    down: Option<Instant>,
-    tries_while_down: usize,
-    aloud: bool,
+    pub(super) sent: HashMap<(usize, u8), usize>,
+    pub(super) faults: bool,
+    pub(super) down: Option<Instant>,
+    pub(super) tries_while_down: usize,
+    pub(super) aloud: bool,
 }
 
-fn partition(p: usize) -> Partition {
+pub(super) fn partition(p: usize) -> Partition {
     Partition { topic: "invoices".to_owned(), number: i32::try_from(p).unwrap() }
 }
 
-fn number(partition: &Partition) -> usize {
+pub(super) fn number(partition: &Partition) -> usize {
     usize::try_from(partition.number).unwrap()
 }
 
@@ -223,7 +196,7 @@ impl World {
         world
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.aloud {
             println!("{:>9.3} {}", (self.now - self.t0).as_secs_f64(), what());
         }
@@ -242,7 +215,7 @@ impl World {
         }
     }
 
-    fn some_node(&mut self, fit: impl Fn(&Node) -> bool) -> Option<usize> {
+    pub(super) fn some_node(&mut self, fit: impl Fn(&Node) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen && fit(&self.nodes[*n])).collect();
         (!fit.is_empty()).then(|| fit[self.rng.random_range(0..fit.len())])
     }
@@ -256,7 +229,7 @@ impl World {
         }
     }
 
-    fn read_one(&mut self, n: usize, p: usize) {
+    pub(super) fn read_one(&mut self, n: usize, p: usize) {
         let node = &mut self.nodes[n];
         let next = self.logs[p].iter().position(|r| r.offset >= node.read_to[p]);
         let Some(i) = next.filter(|_| !node.engine.plan.is_full()) else { return };
@@ -276,7 +249,7 @@ impl World {
         }
     }
 
-    fn dispatch_one(&mut self, n: usize) -> bool {
+    pub(super) fn dispatch_one(&mut self, n: usize) -> bool {
         let node = &mut self.nodes[n];
         if self.now < node.not_before {
             return false;
@@ -380,7 +353,7 @@ impl World {
         self.settle_all(n);
     }
 
-    fn settle_all(&mut self, n: usize) {
+    pub(super) fn settle_all(&mut self, n: usize) {
         loop {
             let ended: Vec<usize> = (0..self.flights.len())
                 .filter(|f| {
@@ -440,191 +413,6 @@ impl World {
     pub(super) fn commit(&mut self) {
         let Some(n) = self.some_node(|node| node.generation > 0) else { return };
         self.commit_as(n, false);
-    }
-
-    /// All of it, or nothing where the node is no member any more.
-    fn commit_as(&mut self, n: usize, handing_over: bool) {
-        let node = &mut self.nodes[n];
-        if node.generation != self.generation {
-            self.counts.zombies += 1;
-            self.drop_all(n);
-            self.tell(|| format!("node {n} is a zombie"));
-            return;
-        }
-        node.unproven = false;
-        let batch = std::mem::take(&mut node.batch);
-        let progress = node.engine.plan.progress(handing_over);
-        assert_eq!(node.engine.plan.positions().len(), node.owned.len());
-        let mut rows = [0; PARTITIONS];
-        for change in batch.changes {
-            let (lane, offset) = match &change {
-                Change::Park { lane, offset, .. } | Change::Release { lane, offset } => (lane, *offset),
-            };
-            let p = number(&lane.partition);
-            let i = self.logs[p].iter().position(|r| r.offset == offset).unwrap();
-            let place = self.store.ends[p] + rows[p];
-            rows[p] += 1;
-            let row = match change {
-                Change::Park { standing, .. } => Some(Row { place, standing }),
-                Change::Release { .. } => None,
-            };
-            self.store.log[p].push((place, (p, i), row));
-            match row {
-                Some(row) => {
-                    self.counts.parked += usize::from(self.store.parked.insert((p, i), row).is_none());
-                }
-                None => assert!(self.store.parked.remove(&(p, i)).is_some(), "released without being parked"),
-            }
-        }
-        for (end, rows) in self.store.ends.iter_mut().zip(rows).filter(|(_, rows)| *rows > 0) {
-            *end += rows + 1;
-        }
-        for id in batch.delivered {
-            assert!(self.target.has(id), "{id:?} counts as delivered without a document");
-            assert!(self.store.delivered.insert(id), "{id:?} delivered twice");
-        }
-        for id in batch.dead {
-            assert!(self.store.dead.insert(id), "{id:?} dead twice");
-            self.counts.dead += 1;
-        }
-        for (id, n) in batch.attempts {
-            let last = self.store.tries.entry(id).or_insert(0);
-            assert!(n > *last, "{id:?}: try {n} behind try {last}");
-            *last = n;
-        }
-        for position in progress {
-            let p = number(&position.partition);
-            if let Some((before, _)) = self.store.positions.get(&p) {
-                assert!(position.next >= before.next, "a position went back");
-            }
-            self.store.positions.insert(p, (position, n));
-            self.check_progress(p);
-        }
-        self.nodes[n].engine.committed(self.now);
-    }
-
-    /// What progress calls finished is delivered, dead or parked; what it calls open is none of these.
-    fn check_progress(&self, p: usize) {
-        let (position, _) = &self.store.positions[&p];
-        for (i, record) in self.logs[p].iter().enumerate().filter(|(_, r)| r.offset < position.end) {
-            let id = (p, i);
-            let over = self.store.delivered.contains(&id) || self.store.dead.contains(&id);
-            let parked = self.store.parked.contains_key(&id);
-            assert!(!(over && parked), "{id:?} is over and parked");
-            let open = position.open.contains(&record.offset);
-            assert_eq!(open, !(over || parked), "{id:?} at {} in {position:?}", record.offset);
-        }
-    }
-
-    fn drop_all(&mut self, n: usize) {
-        let node = &mut self.nodes[n];
-        node.engine.lost();
-        node.batch = Batch::default();
-        node.fetches.clear();
-        node.owned.clear();
-        node.generation = 0;
-        node.unproven = false;
-    }
-
-    /// The process dies, and a new one takes its place: what was on the wire arrives, nothing else does.
-    pub(super) fn crash(&mut self) {
-        let n = self.rng.random_range(0..NODES);
-        self.counts.crashes += 1;
-        self.tell(|| format!("node {n} crashes"));
-        self.drop_all(n);
-        let node = &mut self.nodes[n];
-        let rules = node.engine.rules();
-        node.incarnation += 1;
-        node.engine = Engine::new(rules, SmallRng::seed_from_u64(node.incarnation));
-        (node.frozen, node.window) = (false, None);
-        for flight in self.flights.iter_mut().filter(|flight| flight.node == n) {
-            flight.heard = false;
-        }
-        self.advance(WIRE * 2);
-        self.rebalance();
-    }
-
-    /// The process stands still, in the middle of its tries, until after others have its partitions.
-    pub(super) fn freeze(&mut self) {
-        let n = self.rng.random_range(0..NODES);
-        self.tell(|| format!("node {n} freezes"));
-        self.nodes[n].frozen = true;
-        self.advance(Duration::from_secs(10));
-        self.rebalance();
-    }
-
-    /// A transaction fails: everything since the last one is forgotten and restored.
-    pub(super) fn abort(&mut self) {
-        let Some(n) = self.some_node(|node| node.generation > 0) else { return };
-        if self.nodes[n].generation == self.generation {
-            let owned = self.nodes[n].owned.clone();
-            self.drop_all(n);
-            self.gain(n, owned);
-        }
-    }
-
-    /// Everyone gives everything back, finished as far as it goes, and gets a new share.
-    pub(super) fn rebalance(&mut self) {
-        for n in 0..NODES {
-            if self.nodes[n].frozen || self.nodes[n].generation != self.generation || self.generation == 0 {
-                continue;
-            }
-            if self.rng.random_bool(0.7) {
-                self.advance(TIMEOUT);
-            }
-            self.settle_all(n);
-            self.commit_as(n, true);
-            self.drop_all(n);
-        }
-        self.generation += 1;
-        let mut alive: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen).collect();
-        if alive.is_empty() {
-            let n = self.rng.random_range(0..NODES);
-            self.thaw(n);
-            alive.push(n);
-        }
-        // Who comes back from a freeze finds out by its next commit.
-        for n in 0..NODES {
-            if self.nodes[n].frozen && self.rng.random_bool(0.5) {
-                self.thaw(n);
-            }
-        }
-        let mut owned = vec![BTreeSet::new(); NODES];
-        for p in 0..PARTITIONS {
-            owned[alive[self.rng.random_range(0..alive.len())]].insert(p);
-        }
-        for n in alive {
-            self.drop_all(n);
-            self.gain(n, owned[n].clone());
-        }
-    }
-
-    fn thaw(&mut self, n: usize) {
-        self.tell(|| format!("node {n} thaws"));
-        (self.nodes[n].frozen, self.nodes[n].unproven) = (false, true);
-    }
-
-    fn gain(&mut self, n: usize, owned: BTreeSet<usize>) {
-        self.tell(|| format!("node {n} gains {owned:?}"));
-        let node = &mut self.nodes[n];
-        node.generation = self.generation;
-        for p in &owned {
-            let known = self.store.positions.get(p).cloned();
-            let (position, writer) = known.unwrap_or((Position::new(partition(*p), 0), n));
-            if !position.handed_over && writer != n {
-                node.not_before = self.now + TIMEOUT;
-            }
-            node.read_to[*p] = position.next;
-            node.engine.plan.gain(position, self.store.ends[*p]);
-        }
-        for (id, row) in self.store.parked.iter().filter(|(id, _)| owned.contains(&id.0)) {
-            let record = self.logs[id.0][id.1];
-            let lane = Lane { partition: partition(id.0), key: vec![record.key] };
-            let standing = row.standing.unwrap_or_default();
-            let waiting = Waiting { offset: record.offset, place: row.place, standing };
-            node.engine.plan.restore(lane, waiting, self.now);
-        }
-        node.owned = owned;
     }
 
     pub(super) fn delivered(&self) -> usize {
@@ -700,80 +488,6 @@ impl World {
             }
         }
         while self.dispatch_one(n) {}
-    }
-
-    /// A world without faults: `records` of `keys` keys come one each 10 ms, dealt out in turn.
-    pub(super) fn calm(seed: u64, class: Idempotency, records: usize, keys: u8, poisoned: Option<u8>) -> Self {
-        let mut world = Self::new(seed, class);
-        world.faults = false;
-        let second = Duration::from_secs(1);
-        for node in &mut world.nodes {
-            let mut rules = node.engine.rules();
-            rules.policy = Policy {
-                retry: Retry { first: second, max: second * 600, give_up_after: second * 3600 },
-                on_give_up: OnGiveUp::Hold,
-            };
-            rules.limits.read_ahead = 100;
-            node.engine = Engine::new(rules, SmallRng::seed_from_u64(seed));
-        }
-        for i in 0..records {
-            let key = u8::try_from(i % usize::from(keys)).unwrap();
-            let p = usize::from(key) % PARTITIONS;
-            let offset = i64::try_from(world.logs[p].len()).unwrap();
-            let at = world.now + Duration::from_millis(10) * u32::try_from(i).unwrap();
-            world.logs[p].push(Record { offset, key, poisoned: poisoned == Some(key), at });
-        }
-        world
-    }
-
-    pub(super) fn down_until(&mut self, time: Duration) {
-        self.down = Some(self.t0 + time);
-    }
-
-    /// One deliverer takes records as they come; the time that each key's record took from there to its document.
-    pub(super) fn run_calm(&mut self) -> Vec<(u8, Duration)> {
-        self.generation = 1;
-        self.gain(0, (0..PARTITIONS).collect());
-        let mut ended = Vec::new();
-        let mut known = BTreeSet::new();
-        for _ in 0..1_000_000 {
-            self.settle_all(0);
-            let engine = &self.nodes[0].engine;
-            if engine.wants_commit(self.now) {
-                self.commit_as(0, false);
-            }
-            self.fetch();
-            for p in 0..PARTITIONS {
-                while self.logs[p]
-                    .iter()
-                    .find(|r| r.offset >= self.nodes[0].read_to[p])
-                    .is_some_and(|r| r.at <= self.now)
-                {
-                    if self.nodes[0].engine.plan.is_full() {
-                        break;
-                    }
-                    self.read_one(0, p);
-                }
-            }
-            while self.dispatch_one(0) {}
-            for id in &self.store.delivered {
-                if known.insert(*id) {
-                    let record = self.logs[id.0][id.1];
-                    ended.push((record.key, self.now - record.at));
-                }
-            }
-            let open = |p: usize| {
-                let log = &self.logs[p];
-                let over = |i: &usize| log[*i].poisoned || self.store.delivered.contains(&(p, *i));
-                (0..log.len()).all(|i| over(&i))
-            };
-            if (0..PARTITIONS).all(open) {
-                return ended;
-            }
-            let quiet = self.nodes[0].engine.plan.unsettled() == 0;
-            self.advance(Duration::from_millis(if quiet { 5 } else { 1 }));
-        }
-        panic!("records are stuck");
     }
 }
 

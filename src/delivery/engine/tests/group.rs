@@ -1,0 +1,126 @@
+//! Who owns what: deliverers crash, freeze, give back and gain.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::store::Batch;
+use super::world::{NODES, PARTITIONS, TIMEOUT, WIRE, World, partition};
+use crate::delivery::engine::Engine;
+use crate::delivery::lane::{Lane, Waiting};
+use crate::delivery::progress::Position;
+
+impl World {
+    pub(super) fn drop_all(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.engine.lost();
+        node.batch = Batch::default();
+        node.fetches.clear();
+        node.owned.clear();
+        node.generation = 0;
+        node.unproven = false;
+    }
+
+    /// The process dies, and a new one takes its place: what was on the wire arrives, nothing else does.
+    pub(super) fn crash(&mut self) {
+        let n = self.rng.random_range(0..NODES);
+        self.counts.crashes += 1;
+        self.tell(|| format!("node {n} crashes"));
+        self.drop_all(n);
+        let node = &mut self.nodes[n];
+        let rules = node.engine.rules();
+        node.incarnation += 1;
+        node.engine = Engine::new(rules, SmallRng::seed_from_u64(node.incarnation));
+        (node.frozen, node.window) = (false, None);
+        for flight in self.flights.iter_mut().filter(|flight| flight.node == n) {
+            flight.heard = false;
+        }
+        self.advance(WIRE * 2);
+        self.rebalance();
+    }
+
+    /// The process stands still, in the middle of its tries, until after others have its partitions.
+    pub(super) fn freeze(&mut self) {
+        let n = self.rng.random_range(0..NODES);
+        self.tell(|| format!("node {n} freezes"));
+        self.nodes[n].frozen = true;
+        self.advance(Duration::from_secs(10));
+        self.rebalance();
+    }
+
+    /// A transaction fails: everything since the last one is forgotten and restored.
+    pub(super) fn abort(&mut self) {
+        let Some(n) = self.some_node(|node| node.generation > 0) else { return };
+        if self.nodes[n].generation == self.generation {
+            let owned = self.nodes[n].owned.clone();
+            self.drop_all(n);
+            self.gain(n, owned);
+        }
+    }
+
+    /// Everyone gives everything back, finished as far as it goes, and gets a new share.
+    pub(super) fn rebalance(&mut self) {
+        for n in 0..NODES {
+            if self.nodes[n].frozen || self.nodes[n].generation != self.generation || self.generation == 0 {
+                continue;
+            }
+            if self.rng.random_bool(0.7) {
+                self.advance(TIMEOUT);
+            }
+            self.settle_all(n);
+            self.commit_as(n, true);
+            self.drop_all(n);
+        }
+        self.generation += 1;
+        let mut alive: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen).collect();
+        if alive.is_empty() {
+            let n = self.rng.random_range(0..NODES);
+            self.thaw(n);
+            alive.push(n);
+        }
+        // Who comes back from a freeze finds out by its next commit.
+        for n in 0..NODES {
+            if self.nodes[n].frozen && self.rng.random_bool(0.5) {
+                self.thaw(n);
+            }
+        }
+        let mut owned = vec![BTreeSet::new(); NODES];
+        for p in 0..PARTITIONS {
+            owned[alive[self.rng.random_range(0..alive.len())]].insert(p);
+        }
+        for n in alive {
+            self.drop_all(n);
+            self.gain(n, owned[n].clone());
+        }
+    }
+
+    pub(super) fn thaw(&mut self, n: usize) {
+        self.tell(|| format!("node {n} thaws"));
+        (self.nodes[n].frozen, self.nodes[n].unproven) = (false, true);
+    }
+
+    pub(super) fn gain(&mut self, n: usize, owned: BTreeSet<usize>) {
+        self.tell(|| format!("node {n} gains {owned:?}"));
+        let node = &mut self.nodes[n];
+        node.generation = self.generation;
+        for p in &owned {
+            let known = self.store.positions.get(p).cloned();
+            let (position, writer) = known.unwrap_or((Position::new(partition(*p), 0), n));
+            if !position.handed_over && writer != n {
+                node.not_before = self.now + TIMEOUT;
+            }
+            node.read_to[*p] = position.next;
+            node.engine.plan.gain(position, self.store.ends[*p]);
+        }
+        for (id, row) in self.store.parked.iter().filter(|(id, _)| owned.contains(&id.0)) {
+            let record = self.logs[id.0][id.1];
+            let lane = Lane { partition: partition(id.0), key: vec![record.key] };
+            let standing = row.standing.unwrap_or_default();
+            let waiting = Waiting { offset: record.offset, place: row.place, standing };
+            node.engine.plan.restore(lane, waiting, self.now);
+        }
+        node.owned = owned;
+    }
+}
