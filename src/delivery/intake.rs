@@ -88,6 +88,12 @@ impl Worker {
         };
         self.engine.owns(partitions.len(), all);
         let committed = member.committed(&partitions)?;
+        if committed.len() < partitions.len() {
+            // Where a partition begins was committed when it was gained. Records of one that is not known of would pass
+            // unseen.
+            let why = "the group's offsets are not all there yet".to_owned();
+            return Err(Interrupt::Again { why, fenced: false });
+        }
         let (target, clock) = (&self.s.target, Clock::now());
         let mut known = restore::read(&self.s.ground, &target.name, &partitions, self.s.reader.decoder(), &clock)?;
         let mut moved: Vec<(Partition, i64)> = Vec::new();
