@@ -42,6 +42,19 @@ pub struct Target {
     pub max_concurrency: usize,
     /// How fast records may be sent, in all instances together; none for as fast as they come.
     pub rate_limit: Option<RateLimit>,
+    /// TLS beyond the usual.
+    pub tls: TargetTls,
+}
+
+/// Certificates of a target that is not of the public web; PEM each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TargetTls {
+    /// Authorities that its certificate may come from, in place of the system's.
+    pub ca: Option<Secret>,
+    /// Our certificate with its chain.
+    pub client_certificate: Option<Secret>,
+    /// The key of our certificate.
+    pub client_key: Option<Secret>,
 }
 
 /// Most records in a time.
@@ -139,6 +152,7 @@ impl Target {
             connect_timeout: r.duration("connect_timeout", 100 * SECOND / 1_000..=60 * SECOND),
             max_concurrency: r.number("max_concurrency", 1..=1_000),
             rate_limit: r.optional_section("rate_limit").map(RateLimit::read),
+            tls: r.optional_section("tls").map(TargetTls::read).unwrap_or_default(),
         };
         if preset == TargetPreset::Webhook && !signed {
             r.missing("signing_secret", "the receiver checks it: write \"env:NAME\" or \"file:PATH\"");
@@ -148,6 +162,23 @@ impl Target {
         }
         r.finish();
         target
+    }
+}
+
+impl TargetTls {
+    fn read(mut r: Reader<'_>) -> Self {
+        for (one, other) in [("client_certificate", "client_key"), ("client_key", "client_certificate")] {
+            if r.has(one) && !r.has(other) {
+                r.missing(other, "a certificate and its key go together");
+            }
+        }
+        let tls = Self {
+            ca: r.optional_secret("ca"),
+            client_certificate: r.optional_secret("client_certificate"),
+            client_key: r.optional_secret("client_key"),
+        };
+        r.finish();
+        tls
     }
 }
 

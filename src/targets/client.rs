@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, Url};
+use reqwest::{Certificate, ClientBuilder, Identity, Response, Url};
 
 use super::classify::{Fault, Verdict, of_answer, of_fault};
 use super::guard::{AddressRefused, Guard};
@@ -37,6 +37,9 @@ pub enum ClientError {
     /// The signing secret cannot be used.
     #[error(transparent)]
     Key(#[from] SigningKeyError),
+    /// A certificate or key is no usable PEM. It says nothing of what it is instead.
+    #[error("tls.{0} is not usable: PEM is expected, a key without a passphrase")]
+    Tls(&'static str),
     /// No HTTP client can be made, e.g. without TLS roots.
     #[error("no HTTP client can be made: {0}")]
     Http(String),
@@ -73,9 +76,8 @@ impl Client {
             .dns_resolver(guard)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(target.max_concurrency)
-            .user_agent(concat!("ledgerhook/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| ClientError::Http(chain(e)))?;
+            .user_agent(concat!("ledgerhook/", env!("CARGO_PKG_VERSION")));
+        let http = certificates(http, &target.tls)?.build().map_err(|e| ClientError::Http(chain(e)))?;
         Ok(Self { http, url, guard, key })
     }
 
@@ -116,6 +118,23 @@ impl Client {
         }
         self.http.post(self.url.clone()).headers(headers).body(request.body).send().await.map_err(fault)
     }
+}
+
+/// Adds a target's own certificates: whom it may be, and who we are.
+fn certificates(mut http: ClientBuilder, tls: &config::TargetTls) -> Result<ClientBuilder, ClientError> {
+    if let Some(ca) = &tls.ca {
+        let authorities = Certificate::from_pem_bundle(ca.expose()).map_err(|_| ClientError::Tls("ca"))?;
+        if authorities.is_empty() {
+            return Err(ClientError::Tls("ca"));
+        }
+        http = http.tls_certs_only(authorities);
+    }
+    if let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) {
+        let pem = [certificate.expose(), b"\n", key.expose()].concat();
+        let identity = Identity::from_pem(&pem).map_err(|_| ClientError::Tls("client_certificate"))?;
+        http = http.identity(identity);
+    }
+    Ok(http)
 }
 
 /// Sorts the client's errors by whether anything may have been sent.

@@ -80,7 +80,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation()
         // "This network", multicast, reserved and broadcast.
         || matches!(a, 0 | 224..)
-        // Carrier-grade NAT, protocol assignments, benchmarks.
+        // Carrier-grade NAT, protocol assignments, benchmarks, the retired 6to4 relays.
+        || (a == 192 && b == 88 && c == 99)
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 198 && matches!(b, 18 | 19)))
@@ -94,15 +95,18 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match words {
-        // Unspecified, loopback, IPv4-mapped, IPv4-compatible.
+        // Unspecified, loopback.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => false,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => embedded(high, low),
+        // IPv4-mapped, IPv4-compatible, translated.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => embedded(high, low),
         // NAT64 and 6to4 lead to the IPv4 address inside.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        // Local NAT64, unique local, link-local, site-local, multicast, Teredo, documentation.
-        [0x64, 0xff9b, 1, ..] | [0x2001, 0 | 0xdb8, ..] => false,
-        [first, ..] => !(first & 0xfe00 == 0xfc00 || first & 0xff80 == 0xfe80 || first & 0xff00 == 0xff00),
+        // Protocol assignments (Teredo and others), documentation.
+        [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
+        // Of all others, global unicast is all that IANA has given out. What is left is unique local, link-local,
+        // site-local, multicast, local NAT64, discarded, segment routing, and what nobody has yet.
+        [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
@@ -113,7 +117,9 @@ mod tests {
     #[test]
     fn only_public_addresses_pass() {
         let guard = Guard::new(false);
-        for public in ["1.1.1.1", "8.8.8.8", "172.15.0.1", "100.63.0.1", "2606:4700::1111", "::ffff:8.8.8.8"] {
+        for public in
+            ["1.1.1.1", "8.8.8.8", "172.15.0.1", "100.63.0.1", "2606:4700::1111", "2001:4860::8888", "::ffff:8.8.8.8"]
+        {
             assert_eq!(guard.address(public.parse().unwrap()), Ok(()), "{public}");
         }
         for inside in [
@@ -129,6 +135,7 @@ mod tests {
             "100.64.0.1",
             "192.0.0.8",
             "198.19.0.1",
+            "192.88.99.1",
             "224.0.0.1",
             "255.255.255.255",
             "::",
@@ -138,6 +145,14 @@ mod tests {
             "::10.0.0.1",
             "64:ff9b::10.0.0.1",
             "2002:7f00:1::",
+            "::ffff:0:10.0.0.1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+            "5f00::1",
+            "4000::1",
             "fe80::1",
             "fec0::1",
             "fd00:ec2::254",

@@ -15,4 +15,5 @@ mod reload;
 mod router;
 mod simulate;
 mod spool;
+mod targets;
 mod tls;

@@ -206,6 +206,13 @@ fn faults_of_targets_and_routes() {
             target("on_give_up = \"drop\""),
             "targets.sandbox.on_give_up: is \"drop\"; it is one of \"dead_letter\", \"hold\"",
         ),
+        (
+            target("rate_limit = { requests = 0, per = \"1m\" }"),
+            "rate_limit.requests: is 0, where 1 to 1000000 is allowed",
+        ),
+        (target("rate_limit = { requests = 9 }"), "targets.sandbox.rate_limit.per: is missing"),
+        (target("tls = { client_key = \"env:K\" }"), "targets.sandbox.tls.client_certificate: is missing"),
+        (target("tls = { ca = \"/etc/ca.pem\" }"), "targets.sandbox.tls.ca: is not a reference to a secret"),
         (target("timeout = \"1s\""), "t.toml:4: targets.sandbox.timeout: `connect_timeout` is longer than `timeout`"),
         (target("retry.first = \"1h\""), "t.toml:4: targets.sandbox.retry.first: `first` is longer than `max`"),
         (target("retry.give_up_after = \"1m\""), "t.toml:4: targets.sandbox.retry.give_up_after: `max` is longer than"),
