@@ -105,6 +105,12 @@ pub fn parked(target: &str) -> String {
     format!("parked.{target}")
 }
 
+/// Key of a record's row in `parked.<target>`: its place in its topic (without prefix). The row's partition is the record's.
+#[must_use]
+pub fn parked_key(topic: &str, partition: i32, offset: i64) -> String {
+    format!("{topic}/{partition}/{offset}")
+}
+
 /// Name of `progress.<target>` without prefix.
 #[must_use]
 pub fn progress(target: &str) -> String {

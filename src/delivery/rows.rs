@@ -202,7 +202,7 @@ impl Rows {
         };
         let (topic, partition) = (self.parked_topic.clone(), lane.partition.number);
         let short = lane.partition.topic.strip_prefix(&self.prefix).unwrap_or(&lane.partition.topic);
-        let key = place_key(short, partition, offset).into_bytes();
+        let key = topics::parked_key(short, partition, offset).into_bytes();
         let Change::Park { record, standing, .. } = change else { return Ok(Row::Erase { topic, partition, key }) };
         let row = self.parked(record, *standing, self.history.get(lane), clock);
         let value = self.encoders.parked.encode(&row).map_err(|cause| Stopped::Row { topic: "parked", cause })?;
@@ -296,9 +296,4 @@ impl Rows {
         }
         encode(&letter)
     }
-}
-
-/// Key of a record's row in `parked`: its place in its topic (without prefix).
-pub(super) fn place_key(topic: &str, partition: i32, offset: i64) -> String {
-    format!("{topic}/{partition}/{offset}")
 }

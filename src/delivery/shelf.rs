@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::lane::{Fetch, Ticket};
 use super::plan::MAX_FETCHES;
 use super::results::Heard;
-use super::rows::place_key;
 use super::task::{Reader, Task};
 use crate::event::{Attempt, Parked};
 use crate::kafka::client::Cluster;
@@ -91,7 +90,7 @@ fn find(
         None => kept.insert(Lookup::new(cluster).map_err(|error| error.to_string())?),
     };
     let records = &fetch.ticket.lane.partition;
-    let key = place_key(reader.short(&records.topic), records.number, fetch.ticket.offset);
+    let key = topics::parked_key(reader.short(&records.topic), records.number, fetch.ticket.offset);
     let partition = Partition { topic: topic.to_owned(), number: records.number };
     let mut row: Option<Result<Parked, String>> = None;
     lookup

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | reads | `received`, `seen`, record topics, `quarantine`, `attempts`, `dead-letters` |
+//! | reads | `received`, `seen`, record topics, `quarantine`, `attempts`, `dead-letters`, `parked.<target>` |
 //! | writes | nothing |
 //! | promise | what it shows is committed and complete up to the moment it was asked |
 

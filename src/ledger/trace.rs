@@ -76,6 +76,8 @@ pub struct Trace {
     pub dead_letters: Vec<Placed<DeadLetter>>,
     /// Targets that take its record.
     pub targets: Vec<String>,
+    /// Those of them at which it is parked.
+    pub parked: Vec<String>,
 }
 
 /// Looks an event id up in every source. `targets` are names with the record topics each takes.
@@ -122,6 +124,7 @@ impl Reader<'_> {
             attempts: Vec::new(),
             dead_letters: Vec::new(),
             targets: Vec::new(),
+            parked: Vec::new(),
         };
         let place =
             trace.seen.as_ref().and_then(|s| Some((s.value.record_topic.clone()?, s.value.record_key.clone()?)));
@@ -132,6 +135,9 @@ impl Reader<'_> {
                 continue;
             }
             trace.targets.push(target.clone());
+            if self.is_parked(&trace.records, &topic, target).await? {
+                trace.parked.push(target.clone());
+            }
             let attempts = format!("{target}/{}", self.event_id);
             let mut attempts = self.decoded::<Attempt>(topics::ATTEMPTS, &attempts).await?;
             attempts.retain(|a| a.value.source == source);
@@ -161,6 +167,14 @@ impl Reader<'_> {
         Ok(records)
     }
 
+    /// Whether a target has a row of the record, and no tombstone behind it.
+    async fn is_parked(&self, records: &[Placed<Record>], topic: &str, target: &str) -> Result<bool, TraceError> {
+        let Some(record) = records.last() else { return Ok(false) };
+        let key = topics::parked_key(topic, record.partition, record.offset);
+        let rows = self.rows_in(&topics::parked(target), Some(record.partition), &key).await?;
+        Ok(rows.last().is_some_and(|row| row.value.is_some()))
+    }
+
     async fn decoded<T: serde::de::DeserializeOwned>(
         &self,
         topic: &str,
@@ -176,10 +190,16 @@ impl Reader<'_> {
 
     /// The rows of this key, in order.
     async fn rows(&self, topic: &str, key: &str) -> Result<Vec<Incoming>, TraceError> {
+        self.rows_in(topic, None, key).await
+    }
+
+    /// The rows of this key in this partition, or in the one where the key belongs.
+    async fn rows_in(&self, topic: &str, number: Option<i32>, key: &str) -> Result<Vec<Incoming>, TraceError> {
         let (ground, topic, key) = (std::sync::Arc::clone(self.ground), topic.to_owned(), key.as_bytes().to_vec());
         lifecycle::on_thread("trace", move || {
             let all = ground.partitions_of(&topic)?;
-            let number = partition::of_key(&key, i32::try_from(all.len()).unwrap_or(i32::MAX));
+            let own = || partition::of_key(&key, i32::try_from(all.len()).unwrap_or(i32::MAX));
+            let number = number.unwrap_or_else(own);
             let one: Vec<Partition> = all.into_iter().filter(|p| p.number == number).collect();
             let mut rows = Vec::new();
             restore::read_to_end(&ground.cluster, &one, READ_BOUND, |row| {
@@ -210,6 +230,7 @@ impl Trace {
             match newest.map(|a| a.value.outcome) {
                 Some(AttemptOutcome::Delivered | AttemptOutcome::Duplicate) => DeliveryState::Delivered,
                 _ if self.dead_letters.iter().any(|d| d.value.target == *target) => DeliveryState::DeadLettered,
+                _ if self.parked.contains(target) => DeliveryState::Parked,
                 _ => DeliveryState::Waiting,
             }
         };

@@ -108,11 +108,15 @@ async fn produce(installation: &Installation, invoices: impl IntoIterator<Item =
 }
 
 async fn produce_raw(installation: &Installation, rows: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    produce_to(installation, "invoices", rows).await;
+}
+
+async fn produce_to(installation: &Installation, topic: &str, rows: impl IntoIterator<Item = (String, Vec<u8>)>) {
     let cluster = &installation.ground.cluster;
     let producer = Producer::new(cluster, Duration::from_secs(30), Duration::from_millis(1)).unwrap();
     for (key, value) in rows {
         let row = Outgoing {
-            topic: cluster.topic("invoices"),
+            topic: cluster.topic(topic),
             partition: None,
             key: key.into_bytes(),
             value,

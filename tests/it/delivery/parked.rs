@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ledgerhook::event::{Envelope, Evidence, Origin, Seen, SeenState};
+use ledgerhook::outcome::DeliveryState;
+
 use super::*;
 use crate::common::process::Process;
 
@@ -35,6 +38,54 @@ fn parked_keys(installation: &Installation) -> i64 {
     installation.metrics.delivery_parked_keys.with_label_values(&["erp"]).get()
 }
 
+/// What a receiver and a router would have written of this record's event.
+async fn routed(installation: &Installation, record: &InvoiceRecord) {
+    let encode = |topic: &str| installation.encoders.of(topic).unwrap();
+    let evidence = Evidence {
+        signature_header: String::new(),
+        signature_value: String::new(),
+        algorithm: String::new(),
+        key_id: String::new(),
+        remote_address: String::new(),
+        client_certificate_sha256: None,
+        request_id: String::new(),
+        receiver_id: String::new(),
+        headers: BTreeMap::new(),
+    };
+    let envelope = Envelope {
+        event_id: record.event_id.clone(),
+        source: record.source.clone(),
+        event_type: record.event_type.clone(),
+        occurred_at: None,
+        received_at: record.received_at,
+        content_type: None,
+        body: b"{}".to_vec(),
+        body_sha256: record.body_sha256,
+        unusable: None,
+        test: None,
+        evidence,
+        origin: Origin::Live,
+    };
+    let seen = Seen {
+        state: SeenState::Routed,
+        body_sha256: vec![record.body_sha256],
+        first_routed_at: record.received_at,
+        record_topic: Some("invoices".to_owned()),
+        record_key: Some(format!("{}/{}", record.source, record.entity_id)),
+    };
+    let row = |value| [(record.event_id.clone(), value)];
+    let value = encode("received.accelex").encode(&envelope).unwrap();
+    produce_to(installation, "received.accelex", row(value)).await;
+    produce_to(installation, "seen.accelex", row(encode("seen.accelex").encode(&seen).unwrap())).await;
+}
+
+/// What `events show` says of an event at the target.
+async fn state_of(installation: &Installation, event_id: &str) -> DeliveryState {
+    let (sources, targets) = (["accelex".to_owned()], [("erp".to_owned(), vec!["invoices".to_owned()])]);
+    let traces = ledgerhook::ledger::trace(&installation.ground, &sources, &targets, event_id).await.unwrap();
+    traces[0].states()[0].1
+}
+
 /// Stops this deliverer alone; `installation.stop` is for all.
 async fn stop_one(stop: tokio_util::sync::CancellationToken, role: JoinHandle<Result<(), delivery::Error>>) {
     stop.cancel();
@@ -60,6 +111,15 @@ async fn a_poisoned_key_parks_with_its_successors_and_others_flow() {
     eventually("one key is parked", || parked_keys(&installation) == 1).await;
     stop_one(stop_first, first).await;
     assert_eq!(waiting(&installation).await.len(), 30);
+    // Its head, one behind it, and one of the others.
+    for (record, state) in [
+        (invoice("inv-03", 0), DeliveryState::Parked),
+        (invoice("inv-03", 29), DeliveryState::Parked),
+        (invoice("inv-04", 0), DeliveryState::Delivered),
+    ] {
+        routed(&installation, &record).await;
+        assert_eq!(state_of(&installation, &record.event_id).await, state, "{}", record.event_id);
+    }
     let tries = |requests: &[Request]| requests.iter().filter(|r| r.id == "evt-inv-03-0000").count();
     let before = tries(&target.requests());
 
@@ -75,6 +135,7 @@ async fn a_poisoned_key_parks_with_its_successors_and_others_flow() {
 
     assert_in_order(&target.requests());
     assert_eq!(waiting(&installation).await, BTreeSet::new());
+    assert_eq!(state_of(&installation, "evt-inv-03-0029").await, DeliveryState::Delivered);
     assert_eq!(dead_letters(&installation).await, []);
     let mut numbers: Vec<i32> =
         attempts(&installation).await.iter().filter(|a| a.event_id == "evt-inv-03-0000").map(|a| a.n).collect();
@@ -173,7 +234,7 @@ async fn progress_counts_where_the_group_has_forgotten() {
         };
         let transactions = Transactions::open(&cluster, "test", Duration::from_secs(10)).unwrap();
         transactions.begin().unwrap();
-        transactions.offsets(partitions.iter().map(|p| (p, 0)), &member.metadata().unwrap()).unwrap();
+        transactions.offsets(partitions.iter().map(|p| (p, 0)), member.metadata().unwrap()).unwrap();
         transactions.commit(&|_| {}).unwrap();
     })
     .await
