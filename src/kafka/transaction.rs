@@ -276,7 +276,10 @@ impl Transactions {
     pub fn erase(&self, topic: &str, partition: i32, key: &[u8]) -> Result<(), TransactionError> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            match self.producer.send(BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition).key(key)) {
+            match self
+                .producer
+                .send(BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, 0).partition(partition).key(key))
+            {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < deadline => {
                     self.producer.poll(Duration::from_millis(10));

@@ -11,7 +11,7 @@ use ledgerhook::signature;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::common::{ENV, behind, eventually, install};
+use crate::common::{ENV, eventually, install, routed};
 
 const SEED: u64 = 20_261_122;
 const SENDERS: u64 = 8;
@@ -164,7 +164,7 @@ async fn storm(rounds: u32) {
     }
     let spool = installation.data_dir.path().join("spool");
     eventually("the spool is drained", || ledgerhook::spool::look(&spool).unwrap().0.is_empty()).await;
-    eventually("the router has taken every row", || tokio::task::block_in_place(|| behind(&installation)) == 0).await;
+    routed(&installation).await;
 
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
     for row in installation.records("invoices").await {

@@ -198,25 +198,29 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Rows of `received` that no committed transaction of the router has covered yet.
-pub(crate) fn behind(installation: &Installation) -> i64 {
+/// Waits until a committed transaction of the router covers every row of `received.accbooks`.
+pub(crate) async fn routed(installation: &Installation) {
     let cluster = &installation.config.kafka;
     let consumer: BaseConsumer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
         .set("group.id", format!("{}router", cluster.topic_prefix))
         .create()
         .unwrap();
-    let mut lag = 0;
-    for partition in installation.ground.partitions_of("received.accbooks").unwrap() {
-        let (_, end) = consumer.fetch_watermarks(&partition.topic, partition.number, Duration::from_secs(10)).unwrap();
+    // Not an answer in time: not known to be covered. The wait has its own end.
+    let wait = Duration::from_secs(10);
+    let is_covered = || -> Option<bool> {
         let mut list = TopicPartitionList::new();
-        list.add_partition(&partition.topic, partition.number);
-        let committed = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
-        let next = match committed.elements()[0].offset() {
-            Offset::Offset(next) => next,
-            _ => 0,
+        let mut ends = Vec::new();
+        for partition in installation.ground.partitions_of("received.accbooks").ok()? {
+            ends.push(consumer.fetch_watermarks(&partition.topic, partition.number, wait).ok()?.1);
+            list.add_partition(&partition.topic, partition.number);
+        }
+        let committed = consumer.committed_offsets(list, wait).ok()?;
+        let covered = |(is, end): (rdkafka::topic_partition_list::TopicPartitionListElem<'_>, i64)| match is.offset() {
+            Offset::Offset(next) => next == end,
+            _ => end == 0,
         };
-        lag += end - next;
-    }
-    lag
+        Some(committed.elements().into_iter().zip(ends).all(covered))
+    };
+    eventually("the router has taken every row", || tokio::task::block_in_place(is_covered) == Some(true)).await;
 }

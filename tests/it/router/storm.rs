@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::{Feeder, invoice};
 use crate::common::process::Process;
-use crate::common::{Installation, behind, eventually, install};
+use crate::common::{Installation, install, routed};
 
 const SEED: u64 = 20_261_122;
 /// Steps of a batch at which the program can be told to die.
@@ -40,7 +40,7 @@ fn start(config: &std::path::Path, dies: Option<(&str, u64)>) -> Process {
 
 /// Every event of `ids` is one record, and nothing else is.
 async fn assert_each_once(installation: &Installation, ids: u64, seed: u64) {
-    eventually("every row is routed", || tokio::task::block_in_place(|| behind(installation)) == 0).await;
+    routed(installation).await;
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
     for row in installation.records("invoices").await {
         *times.entry(row.headers.get("ce_id").unwrap().to_owned()).or_default() += 1;
