@@ -34,12 +34,14 @@
 //! | `reader` | durable entries in order, damage counted |
 //! | `ledger`, `status` | what is known of every segment; the sum of it |
 //! | `folder` | the lock, and what an earlier process left |
+//! | `inspect` | what the bytes of a segment hold, for fuzzing |
 
 mod disk;
 mod entry;
 mod error;
 mod folder;
 mod format;
+mod inspect;
 mod ledger;
 mod log;
 mod reader;
@@ -58,6 +60,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use entry::{Entry, EntryError};
 pub use error::{OpenError, SpoolError};
+pub use inspect::{InspectedRecord, Inspection, inspect};
 pub use ledger::Position;
 pub use reader::{Batch, Item, Reader};
 pub use status::{SetAside, Status};
@@ -211,17 +214,4 @@ pub fn look(folder: &Path) -> Result<(Status, bool), OpenError> {
     Reader::new(disk, Arc::clone(&ledger), is_used).survey().map_err(failed("read a segment"))?;
     let status = ledger.lock().status();
     Ok((status, is_used))
-}
-
-/// Events and damaged places in the bytes of a segment; none where it has no head. For any bytes whatever: what fuzzing
-/// comes in by.
-#[must_use]
-pub fn inspect(segment: &[u8]) -> Option<(usize, usize)> {
-    let (head, start) = format::Head::find(segment).ok()?;
-    let schema = Schema::parse("of a segment", &head.schema).ok()?;
-    let bytes = segment.get(start..)?;
-    let scan = format::scan(bytes, &head.salt, 0);
-    let payloads = scan.records.iter().filter_map(|found| bytes.get(found.payload.clone()));
-    let events = payloads.filter(|payload| entry::decode(&schema, payload).is_ok()).count();
-    Some((events, scan.damage.len()))
 }

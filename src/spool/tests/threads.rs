@@ -54,8 +54,17 @@ async fn what_waits_together_is_read_back_and_an_idle_spool_is_empty() {
     let (seen, is_used) = look(&options.folder).unwrap();
     assert!(seen.events == 200 && is_used && seen.set_aside.is_empty(), "{seen:?}");
     let segment = fs::read(options.folder.join(format!("{:020}.seg", 0))).unwrap();
-    assert_eq!(inspect(&segment), Some((200, 0)));
-    assert_eq!(inspect(&segment[..100]), None);
+    let inspected = inspect(&segment).unwrap();
+    assert!(inspected.records.len() == 200 && inspected.damage.is_empty(), "{inspected:?}");
+    for (record, n) in inspected.records.iter().zip(0..) {
+        assert!(record.sequence == n && record.entry.is_ok() && record.place.start >= inspected.start, "{record:?}");
+    }
+    assert!(inspect(&segment[..100]).is_none());
+    let mut flipped = segment.clone();
+    flipped[inspected.records[1].place.start] ^= 1;
+    let damaged = inspect(&flipped).unwrap();
+    assert_eq!(damaged.records.len(), 199);
+    assert_eq!(damaged.damage, [(inspected.records[1].place.start..inspected.records[2].place.start, Some(1))]);
     drop(spool);
 
     let spool = Spool::open(&options).unwrap();
