@@ -39,6 +39,7 @@ fuzz_target!(|input: &[u8]| {
     let request = RawRequest {
         id: uuid::Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        client_certificate: None,
         headers,
         body: bytes::Bytes::copy_from_slice(body),
         received_at: Timestamp::from_micros(NOW_S * 1_000_000),
