@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::http::HeaderMap;
 use serde_json::Value;
 
-use super::members::Body;
+use super::members::{Body, first_token};
 use super::request::Verified;
 use crate::config::{Source, TestWhen, TimeFormat};
 use crate::event::{MAX_EVENT_ID_BYTES, Timestamp};
@@ -34,7 +34,12 @@ pub struct Extract {
 #[must_use]
 pub fn extract(source: &Source, request: &Verified) -> Extract {
     let by_key = request.is_test_key().then_some(TestMark::Secret);
-    let (members, repeated, no_object) = match Body::read(&request.request().body) {
+    let pointers = [&source.id, &source.event_type, &source.time].into_iter().flatten();
+    let wanted: Vec<_> = pointers
+        .chain(source.test_when.as_ref().map(|when| &when.pointer))
+        .map(|pointer| first_token(pointer))
+        .collect();
+    let (members, repeated, no_object) = match Body::read(&request.request().body, &wanted) {
         Body::Object { members, repeated } => (members, repeated, None),
         Body::Other => (Value::Null, BTreeSet::new(), Some(Unusable::NotAnObject)),
         Body::NotJson => (Value::Null, BTreeSet::new(), Some(Unusable::NotJson)),
@@ -46,7 +51,11 @@ pub fn extract(source: &Source, request: &Verified) -> Extract {
     };
     let id = match hit(&members, &source.id) {
         // Readers that keep the first of two members would see another event than we do.
-        _ if [&source.id, &source.event_type].into_iter().flatten().any(|p| repeated.contains(&first_token(p))) => {
+        _ if [&source.id, &source.event_type]
+            .into_iter()
+            .flatten()
+            .any(|p| repeated.contains(first_token(p).as_ref())) =>
+        {
             Err(Unusable::DuplicateMember)
         }
         Some(value) => event_id(value).ok_or(Unusable::EventIdInvalid),
@@ -73,12 +82,6 @@ pub fn extract(source: &Source, request: &Verified) -> Extract {
 /// What the first of the pointers that leads to something leads to. `null` is nothing.
 fn hit<'a>(members: &'a Value, pointers: &[String]) -> Option<&'a Value> {
     pointers.iter().filter_map(|pointer| members.pointer(pointer)).find(|value| !value.is_null())
-}
-
-/// The member of the top that a JSON pointer (RFC 6901) begins with.
-fn first_token(pointer: &str) -> String {
-    let token = pointer.strip_prefix('/').and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    token.replace("~1", "/").replace("~0", "~")
 }
 
 /// The id: a string, or the text of an integer as it stands in the body.
