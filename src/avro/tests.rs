@@ -125,7 +125,7 @@ proptest! {
         round_trip("Envelope", &envelope);
         let quarantined = Quarantined {
             envelope, reason: "body_mismatch".to_owned(), detail: None, quarantined_at: at,
-            received_partition: 3, received_offset: i64::MAX,
+            received_partition: 3, received_offset: i64::MAX, settled: Some("routed".to_owned()),
         };
         round_trip("Quarantined", &quarantined);
     }
@@ -134,7 +134,10 @@ proptest! {
     fn markers_come_back(bodies in proptest::collection::vec(hash(), 0..5), at in time(), place in maybe(text())) {
         let seen = Seen {
             state: SeenState::Routed, body_sha256: bodies, first_routed_at: at,
-            record_topic: place.clone(), record_key: place,
+            record_topic: place.clone(), record_key: place.clone(),
+            decided: vec![DecidedBody {
+                body_sha256: Sha256::of(b"x"), state: SeenState::Discarded, record_topic: None, record_key: place,
+            }],
         };
         round_trip("Seen", &seen);
     }
@@ -214,6 +217,7 @@ fn types_have_the_fields_of_their_schemas() {
         first_routed_at: Timestamp::from_micros(0),
         record_topic: None,
         record_key: None,
+        decided: vec![],
     };
     assert_eq!(names(seen.to_json()), fields("Seen"));
     let quarantined = Quarantined {
@@ -223,6 +227,7 @@ fn types_have_the_fields_of_their_schemas() {
         quarantined_at: Timestamp::from_micros(0),
         received_partition: 0,
         received_offset: 0,
+        settled: None,
     };
     assert_eq!(names(quarantined.to_json()), fields("Quarantined"));
     let dead = DeadLetter {
@@ -307,6 +312,7 @@ fn a_field_of_a_newer_or_older_schema_does_no_harm() {
         first_routed_at: Timestamp::from_micros(1),
         record_topic: None,
         record_key: None,
+        decided: vec![],
     };
     datum = Schema::ours("Seen").unwrap().write(&seen, datum).unwrap();
     assert_eq!(newer.read::<Seen>(&datum).unwrap(), seen);

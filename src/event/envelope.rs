@@ -214,5 +214,8 @@ wire_record! {
         received_partition: i32,
         /// Its offset there.
         received_offset: i64,
+        /// What an operator's word on it came to; none while it waits for one. The newest row of an event counts.
+        #[serde(default)]
+        settled: Option<String>,
     }
 }

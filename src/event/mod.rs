@@ -6,24 +6,28 @@
 //! targets read.
 
 mod attempt;
+mod audit;
 mod control;
 mod day_time;
 mod envelope;
 mod holding;
 mod json;
+mod mark;
 mod money;
 mod records;
 mod seen;
 
 pub use attempt::{Attempt, AttemptOutcome, DeadLetter, MAX_ANSWER_BYTES, MAX_ATTEMPTS_IN_DEAD_LETTER};
+pub use audit::AuditEntry;
 pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256};
 pub use holding::{Parked, Progress, Tried};
 pub use json::ToJson;
+pub use mark::Mark;
 pub use money::{Decimal, DecimalError};
 pub use records::{
     CaseRecord, Clause, ComplianceRecord, ContractRecord, Customer, Direction, FeedRecord, InvoiceLine, InvoiceRecord,
     InvoiceStatus, Provenance, Record, Related, ReviewRecord, Routing, Supplier, TransactionRecord, Validation,
 };
-pub use seen::{Seen, SeenState};
+pub use seen::{DecidedBody, Seen, SeenState};

@@ -13,6 +13,16 @@ use crate::topics::{self, MAX_RECORD_BYTES};
 /// Room for a record's key, headers and framing beside its value.
 const FRAME_BYTES: usize = 64 * 1024;
 
+/// Why an event stands in quarantine, or does no longer wait there.
+pub(super) struct Why<'a> {
+    /// Stable reason; the outcome's name where it is settled.
+    pub(super) reason: &'a str,
+    /// What exactly was wrong.
+    pub(super) detail: Option<&'a str>,
+    /// What an operator's word came to.
+    pub(super) settled: Option<&'a str>,
+}
+
 /// Makes outgoing records.
 pub(super) struct Writer<'a> {
     pub(super) cluster: &'a Cluster,
@@ -78,29 +88,29 @@ impl Writer<'_> {
         })
     }
 
-    /// An event set aside.
+    /// An event set aside, or settled after that.
     pub(super) fn quarantined(
         &self,
         envelope: &Envelope,
-        reason: &str,
-        detail: Option<&str>,
+        why: &Why<'_>,
         row: &Incoming,
         now: Timestamp,
     ) -> Result<Outgoing, AvroError> {
         let value = self.encoder(topics::QUARANTINE)?.encode(&Quarantined {
             envelope: envelope.clone(),
-            reason: reason.to_owned(),
-            detail: detail.map(str::to_owned),
+            reason: why.reason.to_owned(),
+            detail: why.detail.map(str::to_owned),
             quarantined_at: now,
             received_partition: row.partition.number,
             received_offset: row.offset,
+            settled: why.settled.map(str::to_owned),
         })?;
         Ok(Outgoing {
             topic: self.cluster.topic(topics::QUARANTINE),
             partition: None,
             key: envelope.event_id.clone().into_bytes(),
             value,
-            headers: row.headers.clone().with("lh_reason", reason),
+            headers: row.headers.clone().with("lh_reason", why.reason),
             timestamp_ms: Some(now.as_millis()),
         })
     }

@@ -13,7 +13,7 @@ use super::error::Again;
 use super::refill::{Filled, Part, Refill};
 use super::run::Router;
 use super::state::{Share, State};
-use crate::event::{Envelope, Timestamp};
+use crate::event::{Envelope, Mark, Timestamp};
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) incoming: Incoming,
     pub(super) share: Share,
     pub(super) envelope: Envelope,
+    /// An operator's mark, where it came back from quarantine.
+    pub(super) mark: Option<Mark>,
 }
 
 /// An incarnation at work.
@@ -186,9 +188,10 @@ impl<'a> Serving<'a> {
         let Router { role, decoder, runtime, .. } = self.router;
         let source = self.router.source_of(&incoming.partition);
         let share = Share { source: source.to_owned(), partition: incoming.partition.number };
+        let mark = Mark::read(|name| incoming.headers.get(name));
         loop {
             match decoder.decode_blocking::<Envelope>(runtime, incoming.value.as_deref()) {
-                Ok(envelope) => return Ok(Row { incoming, share, envelope }),
+                Ok(envelope) => return Ok(Row { incoming, share, envelope, mark }),
                 // The bytes may be fine: only the registry can tell, so it is waited for.
                 Err(error) if error.is_away() && !role.stop.is_cancelled() => {
                     role.health.not_ready(&error.to_string());
@@ -199,7 +202,7 @@ impl<'a> Serving<'a> {
                     let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
                     tracing::error!(?at, %error, "a row of received is no envelope");
                     let envelope = undecodable(&incoming, &share.source, Timestamp::now());
-                    return Ok(Row { incoming, share, envelope });
+                    return Ok(Row { incoming, share, envelope, mark });
                 }
             }
         }

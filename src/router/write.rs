@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::Writer;
-use super::decide::{Decision, decide};
+use super::batch::{Why, Writer};
+use super::decide::{Decision, Question, decide};
 use super::error::Again;
 use super::serve::{Row, Serving};
 use super::state::{Overlay, Share};
@@ -11,7 +11,7 @@ use crate::event::Timestamp;
 use crate::kafka::group::Partition;
 use crate::kafka::transaction::TransactionError;
 use crate::lifecycle::failpoint;
-use crate::outcome::{QuarantineReason, RouterOutcome};
+use crate::outcome::RouterOutcome;
 use crate::topics;
 
 impl Serving<'_> {
@@ -75,24 +75,34 @@ impl Serving<'_> {
         let transactions = &self.transactions;
         let now = Timestamp::now();
         let mut outcomes = Vec::with_capacity(rows.len());
-        for Row { incoming, share, envelope } in rows {
+        for Row { incoming, share, envelope, mark } in rows {
             let seen = self.state.get(overlay, share, &envelope.event_id, now)?;
-            let mut decision = decide(envelope, seen.as_deref(), &self.router.mapper, now);
-            if let Decision::Route(record, marker) = &decision {
+            let question = Question { envelope, mark: mark.as_ref(), seen: seen.as_deref(), now };
+            let mut decision = decide(&question, &self.router.mapper);
+            if let Decision::Route(record, _) = &decision {
                 match writer.record(record, incoming, now)? {
                     Some(outgoing) => transactions.send(&outgoing)?,
-                    None => {
-                        let reason = QuarantineReason::RecordTooLarge.to_string();
-                        decision = Decision::Quarantine(reason, None, marker.quarantined());
-                    }
+                    None => decision = question.too_large(),
                 }
             }
-            if let Decision::Quarantine(reason, detail, _) = &decision {
-                tracing::warn!(source = envelope.source, event_id = envelope.event_id, reason, detail, "quarantined");
-                transactions.send(&writer.quarantined(envelope, reason, detail.as_deref(), incoming, now)?)?;
+            let outcome = decision.outcome();
+            outcomes.push(outcome);
+            match &decision {
+                Decision::Quarantine(reason, detail, _) => {
+                    let event_id = &envelope.event_id;
+                    tracing::warn!(source = envelope.source, event_id, reason, detail, "quarantined");
+                    let why = Why { reason, detail: detail.as_deref(), settled: None };
+                    transactions.send(&writer.quarantined(envelope, &why, incoming, now)?)?;
+                }
+                // The marker is forgotten after its window, what stands in quarantine is kept longer: without this row
+                // it would seem to wait for ever, and be replayed again.
+                _ if mark.is_some() => {
+                    let why = Why { reason: outcome.name(), detail: None, settled: Some(outcome.name()) };
+                    transactions.send(&writer.quarantined(envelope, &why, incoming, now)?)?;
+                }
+                _ => {}
             }
-            outcomes.push(decision.outcome());
-            if let Decision::Route(_, seen) | Decision::Test(seen) | Decision::Quarantine(_, _, seen) = decision {
+            if let Some(seen) = decision.into_marker() {
                 transactions.send_followed(&writer.seen(&share.source, envelope, &seen, incoming)?)?;
                 overlay.put(share, &envelope.event_id, seen);
             }

@@ -43,7 +43,9 @@
 //!   late anyway: records are written together with the `seen` markers, and count from the coordinator's decision on,
 //!   since every read_committed reader will come to see them.
 //! - Bodies. (id, body) is one key: an id's second body is decided once, as its first is. Mapping, quarantine, the
-//!   dedupe window and the batch that sees itself are pure and tested where they are.
+//!   dedupe window and the batch that sees itself are pure and tested where they are. So is an operator's replay: a row
+//!   by the same path, of a key that is in `seen` without a record. What `seen` then says of it is written in the
+//!   transaction of its record, as for a key that was never seen; rows behind it find it there.
 //! - A second process of the same instance: InitProducerId comes before all else and leaves its predecessor nothing to
 //!   write, as a crash does. So is a commit with unknown outcome: the router starts over.
 //! - Aborted records, and positions taken by control records: no comparison of positions depends on them.

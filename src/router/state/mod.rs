@@ -110,6 +110,7 @@ mod tests {
             first_routed_at: Timestamp::from_micros(at * 1_000_000),
             record_topic: None,
             record_key: None,
+            decided: Vec::new(),
         }
     }
 

@@ -106,6 +106,7 @@ async fn a_transaction_left_open_is_waited_for_and_holds_up_its_partition_alone(
         first_routed_at: Timestamp::now(),
         record_topic: None,
         record_key: None,
+        decided: Vec::new(),
     };
     let topic = installation.ground.cluster.topic("seen.accbooks");
     let marker = Outgoing {

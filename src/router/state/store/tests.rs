@@ -18,6 +18,7 @@ fn seen(n: u64) -> Seen {
         first_routed_at: Timestamp::now(),
         record_topic: Some("invoices".to_owned()),
         record_key: Some(format!("a/{n}")),
+        decided: Vec::new(),
     }
 }
 

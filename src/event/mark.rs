@@ -1,0 +1,81 @@
+//! What an operator asks of a quarantined event: headers of a row of `received.*` that Ledgerhook alone writes. The
+//! receiver gives its rows a fixed set of headers, so no provider can set these.
+
+/// Id of the operation, on a row that is to be decided again.
+const REPLAY: &str = "lh_replay_id";
+/// Beside it, where another body of a known id is to be taken as a new revision.
+const ACCEPT_REVISION: &str = "lh_accept_revision";
+/// Id of the operation, on a row that is to be let go.
+const DISCARD: &str = "lh_discard_id";
+
+/// An operator's word on a quarantined event, with the id of the operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Decide again.
+    Replay {
+        /// Id of the operation.
+        id: String,
+        /// Take another body of a known id as a new revision: one more record.
+        accept_revision: bool,
+    },
+    /// Let it go.
+    Discard {
+        /// Id of the operation.
+        id: String,
+    },
+}
+
+impl Mark {
+    /// The mark that these headers make; `header` finds one by its name.
+    #[must_use]
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        // Letting go wins where both stand: the safer reading of what nobody writes.
+        if let Some(id) = header(DISCARD) {
+            return Some(Self::Discard { id: id.to_owned() });
+        }
+        let id = header(REPLAY)?.to_owned();
+        Some(Self::Replay { id, accept_revision: header(ACCEPT_REVISION) == Some("true") })
+    }
+
+    /// Its headers, names and values.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Discard { id } => vec![(DISCARD, id)],
+            Self::Replay { id, accept_revision: false } => vec![(REPLAY, id)],
+            Self::Replay { id, accept_revision: true } => vec![(REPLAY, id), (ACCEPT_REVISION, "true")],
+        }
+    }
+
+    /// Id of the operation.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Replay { id, .. } | Self::Discard { id } => id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_from_its_headers_and_from_no_others() {
+        let id = || "op".to_owned();
+        for mark in [
+            Mark::Replay { id: id(), accept_revision: false },
+            Mark::Replay { id: id(), accept_revision: true },
+            Mark::Discard { id: id() },
+        ] {
+            let headers = mark.headers();
+            let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+            assert_eq!(Mark::read(find), Some(mark.clone()));
+            assert_eq!(mark.id(), "op");
+        }
+        assert_eq!(Mark::read(|_| None), None);
+        assert_eq!(Mark::read(|name| (name == ACCEPT_REVISION).then_some("true")), None, "no operation");
+        let both = Mark::read(|name| (name != ACCEPT_REVISION).then_some("x"));
+        assert_eq!(both, Some(Mark::Discard { id: "x".to_owned() }));
+    }
+}
