@@ -14,7 +14,7 @@
 //! | [`router`] | `received`, `seen` | records, `seen`, `quarantine`, offsets: one transaction | one event id, one record (G2, G3) | the open transaction is aborted and its rows are read again |
 //! | [`delivery`] | record topics | `attempts`, `dead-letters`, offsets: one transaction | in order per entity (G4), one bad thing stops one thing (G5) | what was in flight is tried again |
 //!
-//! [`ledger`] reads it all back for people, [`console`] serves health, metrics and what was refused, [`simulate`] plays both providers
+//! [`operate`] carries out operators' words on events, [`ledger`] reads it all back for people, [`console`] serves health, metrics and what was refused, [`simulate`] plays both providers
 //! and a target.
 //!
 //! # Invariants
@@ -37,6 +37,7 @@ pub mod instance;
 pub mod kafka;
 pub mod ledger;
 pub mod lifecycle;
+pub mod operate;
 pub mod outcome;
 pub mod receiver;
 pub mod router;

@@ -123,6 +123,8 @@ pub const QUARANTINE: &str = "quarantine";
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// Name of the attempts topic without prefix.
 pub const ATTEMPTS: &str = "attempts";
+/// Name of the audit topic without prefix.
+pub const AUDIT: &str = "audit";
 /// Name of the control topic without prefix.
 pub const CONTROL: &str = "control";
 
@@ -148,7 +150,7 @@ pub fn all<'a>(
     topics.push(topic(Kind::DeadLetters, DEAD_LETTERS.to_owned(), "DeadLetter", Delete(90 * DAY), Configured));
     topics.push(topic(Kind::Attempts, ATTEMPTS.to_owned(), "Attempt", Delete(30 * DAY), Configured));
     topics.push(topic(Kind::Statements, "statements".to_owned(), "Statement", Delete(400 * DAY), One));
-    topics.push(topic(Kind::Audit, "audit".to_owned(), "AuditEntry", Delete(400 * DAY), One));
+    topics.push(topic(Kind::Audit, AUDIT.to_owned(), "AuditEntry", Delete(400 * DAY), One));
     topics.push(topic(Kind::Control, CONTROL.to_owned(), "Control", Compact, One));
     for target in targets {
         topics.push(topic(Kind::Parked, parked(target), "Parked", Compact, Configured));

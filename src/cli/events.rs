@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
+use crate::event::Mark;
 use crate::ledger::{self, Trace};
 
 #[derive(Debug, clap::Subcommand)]
@@ -42,6 +43,17 @@ fn text(id: &str, trace: &Trace) -> String {
     let mut lines = vec![format!("{id} of {}", trace.source)];
     for row in &trace.received {
         let e = &row.value;
+        if let Some(mark) = &row.mark {
+            let at = row.at.map(|at| at.to_string()).unwrap_or_default();
+            let (what, accepted) = match mark {
+                Mark::Replay { accept_revision: true, .. } => ("replay", "  accepted as a revision"),
+                Mark::Replay { .. } => ("replay", ""),
+                Mark::Discard { .. } => ("discard", ""),
+            };
+            let place = format_args!("{}/{}@{}", row.topic, row.partition, row.offset);
+            lines.push(format!("  {what:<10} {at}  {place}  operation {}{accepted}", mark.id()));
+            continue;
+        }
         lines.push(format!(
             "  received   {}  {}  {}/{}@{}  from {} key {} request {}{}",
             e.received_at,
@@ -63,7 +75,8 @@ fn text(id: &str, trace: &Trace) -> String {
     }
     for row in &trace.quarantined {
         let detail = row.value.detail.as_deref().unwrap_or_default();
-        lines.push(format!("  quarantine {}  {} {detail}", row.value.quarantined_at, row.value.reason));
+        let what = if row.value.settled.is_some() { "settled" } else { "quarantine" };
+        lines.push(format!("  {what:<10} {}  {} {detail}", row.value.quarantined_at, row.value.reason));
     }
     for row in &trace.attempts {
         let a = &row.value;

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod events;
 mod print;
+mod quarantine;
 mod run;
 mod sandbox;
 mod schemas;
@@ -55,6 +56,9 @@ enum Command {
     /// Find out where an event is
     #[command(subcommand)]
     Events(events::Command),
+    /// Show, replay or discard what the router set aside
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Run a local stand-in for ERP, CLM and ticketing
     Sandbox(sandbox::Args),
     /// Show configuration
@@ -148,6 +152,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Send(args) => send::execute(&config, *args, cli.json).await,
             Command::Spool(command) => spool::execute(&config, command, cli.json).await,
             Command::Events(command) => events::execute(&config, command, cli.json).await,
+            Command::Quarantine(command) => quarantine::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,
             Command::Config(_) | Command::Completions { .. } => Ok(Verdict::Done),
         }

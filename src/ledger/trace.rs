@@ -1,11 +1,12 @@
 //! One event's life, straight from the topics. Keys say in which partition each part stands, so a handful of
 //! partitions is read, not the topics.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::event::{Attempt, AttemptOutcome, DeadLetter, Envelope, Quarantined, Record, Seen, ToJson};
+use crate::event::{Attempt, AttemptOutcome, DeadLetter, Envelope, Mark, Quarantined, Record, Seen, Timestamp, ToJson};
 use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::{Ground, LayoutError};
@@ -53,6 +54,10 @@ pub struct Placed<T> {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
+    /// Kafka's time of the row.
+    pub at: Option<Timestamp>,
+    /// An operator's mark, on a row that came back from quarantine.
+    pub mark: Option<Mark>,
     /// What stands there.
     pub value: T,
 }
@@ -66,7 +71,7 @@ pub struct Trace {
     pub received: Vec<Placed<Envelope>>,
     /// The newest marker of its id.
     pub seen: Option<Placed<Seen>>,
-    /// Its record: exactly one once it is routed.
+    /// Its record: exactly one once it is routed, and one for each revision that an operator accepted.
     pub records: Vec<Placed<Record>>,
     /// Each time it was set aside.
     pub quarantined: Vec<Placed<Quarantined>>,
@@ -126,16 +131,25 @@ impl Reader<'_> {
             targets: Vec::new(),
             parked: Vec::new(),
         };
-        let place =
-            trace.seen.as_ref().and_then(|s| Some((s.value.record_topic.clone()?, s.value.record_key.clone()?)));
-        let Some((topic, key)) = place else { return Ok(Some(trace)) };
-        trace.records = self.records(&topic, &key).await?;
+        let places: BTreeSet<(String, String)> = trace
+            .seen
+            .iter()
+            .flat_map(|seen| seen.value.places().map(|(topic, key)| (topic.to_owned(), key.to_owned())))
+            .collect();
+        for (topic, key) in &places {
+            trace.records.append(&mut self.records(topic, key).await?);
+            let mut dead = self.decoded::<DeadLetter>(topics::DEAD_LETTERS, key).await?;
+            dead.retain(|d| {
+                d.value.event_id == self.event_id && d.value.source == source && d.value.record_topic == *topic
+            });
+            trace.dead_letters.append(&mut dead);
+        }
         for (target, takes) in targets {
-            if !takes.contains(&topic) {
+            if !places.iter().any(|(topic, _)| takes.contains(topic)) {
                 continue;
             }
             trace.targets.push(target.clone());
-            if self.is_parked(&trace.records, &topic, target).await? {
+            if self.is_parked(&trace.records, target).await? {
                 trace.parked.push(target.clone());
             }
             let attempts = format!("{target}/{}", self.event_id);
@@ -143,8 +157,6 @@ impl Reader<'_> {
             attempts.retain(|a| a.value.source == source);
             trace.attempts.append(&mut attempts);
         }
-        trace.dead_letters = self.decoded::<DeadLetter>(topics::DEAD_LETTERS, &key).await?;
-        trace.dead_letters.retain(|d| d.value.event_id == self.event_id && d.value.source == source);
         Ok(Some(trace))
     }
 
@@ -167,12 +179,16 @@ impl Reader<'_> {
         Ok(records)
     }
 
-    /// Whether a target has a row of the record, and no tombstone behind it.
-    async fn is_parked(&self, records: &[Placed<Record>], topic: &str, target: &str) -> Result<bool, TraceError> {
-        let Some(record) = records.last() else { return Ok(false) };
-        let key = topics::parked_key(topic, record.partition, record.offset);
-        let rows = self.rows_in(&topics::parked(target), Some(record.partition), &key).await?;
-        Ok(rows.last().is_some_and(|row| row.value.is_some()))
+    /// Whether a target has a row of one of the records, and no tombstone behind it.
+    async fn is_parked(&self, records: &[Placed<Record>], target: &str) -> Result<bool, TraceError> {
+        for record in records {
+            let key = topics::parked_key(record.value.topic(), record.partition, record.offset);
+            let rows = self.rows_in(&topics::parked(target), Some(record.partition), &key).await?;
+            if rows.last().is_some_and(|row| row.value.is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn decoded<T: serde::de::DeserializeOwned>(
@@ -216,7 +232,11 @@ impl Reader<'_> {
 fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>, TraceError> {
     let (topic, partition, offset) = (row.partition.topic.clone(), row.partition.number, row.offset);
     match value {
-        Ok(value) => Ok(Placed { topic, partition, offset, value }),
+        Ok(value) => {
+            let at = row.timestamp_ms.map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
+            let mark = Mark::read(|name| row.headers.get(name));
+            Ok(Placed { topic, partition, offset, at, mark, value })
+        }
         Err(cause) => Err(TraceError::Decode { topic, partition, offset, cause }),
     }
 }
@@ -260,6 +280,13 @@ fn all<T: ToJson>(rows: &[Placed<T>]) -> Value {
 
 impl<T: ToJson> Placed<T> {
     fn to_json(&self) -> Value {
-        json!({ "topic": self.topic, "partition": self.partition, "offset": self.offset, "value": self.value.to_json() })
+        let mut shown = json!({
+            "topic": self.topic, "partition": self.partition, "offset": self.offset, "value": self.value.to_json()
+        });
+        // Headers of the row, under their own names.
+        for (name, value) in self.mark.iter().flat_map(Mark::headers) {
+            shown[name] = value.into();
+        }
+        shown
     }
 }

@@ -17,7 +17,7 @@ const ROWS: &[&[&str]] = &[
     &["spool"],
     &["server"],
     &["targets"],
-    &["receiver", "router", "delivery", "console", "simulate", "ledger"],
+    &["receiver", "router", "delivery", "console", "simulate", "ledger", "operate"],
     &["app"],
     &["cli"],
 ];

@@ -1,6 +1,7 @@
 //! The router on real Kafka: what goes in as `received` comes out once, as what it should.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+mod replay;
 mod state;
 mod storm;
 
@@ -88,7 +89,7 @@ async fn route(installation: &Installation, total: u64) {
     let role = ledgerhook::lifecycle::Role { stop: stop.clone(), ..role };
     let running = tokio::spawn(router::run(settings(installation), std::sync::Arc::clone(&installation.ground), role));
     let outcomes = || -> u64 {
-        let names = ["routed", "duplicate", "quarantined", "test"];
+        let names = ["routed", "duplicate", "quarantined", "discarded", "test"];
         names.iter().map(|o| metrics.router_events.with_label_values(&["accbooks", o]).get()).sum()
     };
     eventually("every row has an outcome", || outcomes() >= total).await;

@@ -72,6 +72,7 @@ async fn routed(installation: &Installation, record: &InvoiceRecord) {
         first_routed_at: record.received_at,
         record_topic: Some("invoices".to_owned()),
         record_key: Some(format!("{}/{}", record.source, record.entity_id)),
+        decided: Vec::new(),
     };
     let row = |value| [(record.event_id.clone(), value)];
     let value = encode("received.accelex").encode(&envelope).unwrap();

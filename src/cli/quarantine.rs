@@ -1,0 +1,181 @@
+//! `ledgerhook quarantine`: what was set aside, and an operator's word on it.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::{Failure, Verdict, print};
+use crate::app;
+use crate::config::Config;
+use crate::event::{Mark, Timestamp, ToJson};
+use crate::operate::{self, Aside, Selection};
+use crate::outcome::QuarantineReason;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List the events that wait, all or a selection
+    List(Which),
+    /// Show events with body and evidence
+    Show(Which),
+    /// Have events decided again; one that can be routed by now becomes a record, once
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        /// Take events set aside as body_mismatch as new revisions: one more record under the same event id
+        #[arg(long)]
+        accept_revision: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let events go for good; they and the provider's repeats are never routed
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// These events
+    #[arg(value_name = "EVENT_ID")]
+    ids: Vec<String>,
+    /// Of this source
+    #[arg(long)]
+    source: Option<String>,
+    /// Set aside for this reason, e.g. unknown_event_type
+    #[arg(long)]
+    reason: Option<String>,
+    /// Set aside at this time (RFC 3339) or later
+    #[arg(long, value_parser = Timestamp::parse)]
+    from: Option<Timestamp>,
+    /// Set aside before this time
+    #[arg(long, value_parser = Timestamp::parse)]
+    to: Option<Timestamp>,
+    /// All that wait
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+impl Which {
+    fn selection(self) -> Selection {
+        let Self { ids, source, reason, from, to, all: _ } = self;
+        Selection { ids, source, reason, from, to }
+    }
+
+    /// What is to be changed has to be named.
+    fn named(self) -> Result<Selection, Failure> {
+        let all = self.all;
+        let selection = self.selection();
+        if selection.is_everything() && !all {
+            let how = "say which events: EVENT_ID, --source, --reason, --from, --to, or --all";
+            return Err(Failure::Usage(how.to_owned()));
+        }
+        Ok(selection)
+    }
+}
+
+pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
+    let ground = app::ground(config)?;
+    let runtime = Handle::current();
+    let found = |selection: &Selection| block_in_place(|| operate::waiting(&ground, &runtime, selection));
+    let (selection, mark, yes) = match command {
+        Command::List(which) => {
+            let waiting = found(&which.selection())?;
+            if json {
+                print::line(json!({ "waiting": waiting.iter().map(Aside::to_json).collect::<Vec<_>>() }));
+            } else {
+                waiting.iter().for_each(|aside| print::line(line(aside)));
+                print::line(counted(&waiting));
+            }
+            return Ok(Verdict::Done);
+        }
+        Command::Show(which) => {
+            let selection = which.named()?;
+            let waiting = found(&selection)?;
+            let rows = block_in_place(|| operate::bodies(&ground, &runtime, &waiting))?;
+            let rows: Vec<_> = rows.iter().map(ToJson::to_json).collect();
+            if json {
+                print::line(json!({ "waiting": rows }));
+            } else {
+                rows.iter().for_each(|row| print::line(format_args!("{row:#}")));
+            }
+            return Ok(if waiting.is_empty() { nothing() } else { Verdict::Done });
+        }
+        Command::Replay { which, accept_revision, yes } => {
+            (which.named()?, Mark::Replay { id: operation(), accept_revision }, yes)
+        }
+        Command::Discard { which, yes } => (which.named()?, Mark::Discard { id: operation() }, yes),
+    };
+    let mut waiting = found(&selection)?;
+    if mark == (Mark::Replay { id: mark.id().to_owned(), accept_revision: false }) {
+        let before = waiting.len();
+        waiting.retain(|aside| aside.reason != QuarantineReason::BodyMismatch.name());
+        if before > waiting.len() {
+            let left = before - waiting.len();
+            eprintln!(
+                "{left} events with another body than their id was first taken with are left out: `discard` them, or `replay --accept-revision`"
+            );
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(nothing());
+    }
+    let what = if matches!(mark, Mark::Discard { .. }) { "discard" } else { "replay" };
+    if !yes && !asked(what, &waiting)? {
+        eprintln!("nothing was done");
+        return Ok(Verdict::Failed);
+    }
+    let (encoders, _) = ground.look().await?;
+    let done = block_in_place(|| operate::act(&ground, &encoders, &runtime, &waiting, &mark, &selection))?;
+    if json {
+        print::line(json!({ "operation": done.id, "action": what, "events": done.events }));
+    } else {
+        print::line(format_args!(
+            "{what}: {} events given to the router as operation {}; `ledgerhook events show` tells what became of each",
+            done.events, done.id
+        ));
+    }
+    Ok(Verdict::Done)
+}
+
+fn operation() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+fn nothing() -> Verdict {
+    eprintln!("no such event waits in quarantine");
+    Verdict::Failed
+}
+
+fn line(aside: &Aside) -> String {
+    let detail = aside.detail.as_deref().unwrap_or_default();
+    let Aside { quarantined_at, source, event_id, event_type, reason, .. } = aside;
+    format!("{quarantined_at}  {source}  {event_id}  {event_type}  {reason}  {detail}")
+}
+
+fn counted(waiting: &[Aside]) -> String {
+    let reasons = operate::by_reason(waiting);
+    let reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let colon = if reasons.is_empty() { "" } else { ": " };
+    format!("{} events wait{colon}{}", waiting.len(), reasons.join(", "))
+}
+
+/// Asks on the terminal. Nobody there is no answer.
+fn asked(what: &str, waiting: &[Aside]) -> Result<bool, Failure> {
+    eprintln!("{}", counted(waiting));
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(Failure::Usage(format!("nobody to ask whether to {what} them: say --yes")));
+    }
+    eprint!("{what} them? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    input.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
