@@ -27,6 +27,17 @@ enum State {
     HalfOpen { trial: Option<Instant> },
 }
 
+/// Whether an event may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// As any other.
+    Open,
+    /// As the one that finds out whether it works again: it may take its time.
+    Trial,
+    /// Not.
+    Refused,
+}
+
 impl Breaker {
     /// Closed.
     pub(super) const fn new() -> Self {
@@ -42,14 +53,14 @@ impl Breaker {
     }
 
     /// Whether an event may be tried now.
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
+    pub(super) fn admit(&mut self, now: Instant) -> Admission {
         match &mut self.state {
-            State::Closed { .. } => true,
-            State::Open { .. } => false,
-            State::HalfOpen { trial } if trial.is_some_and(|began| now < began + TRIAL) => false,
+            State::Closed { .. } => Admission::Open,
+            State::Open { .. } => Admission::Refused,
+            State::HalfOpen { trial } if trial.is_some_and(|began| now < began + TRIAL) => Admission::Refused,
             State::HalfOpen { trial } => {
                 *trial = Some(now);
-                true
+                Admission::Trial
             }
         }
     }
@@ -101,12 +112,12 @@ mod tests {
             breaker.failed("away");
             breaker.succeeded(now);
         }
-        assert!(breaker.open().is_none() && breaker.admit(now));
+        assert!(breaker.open().is_none() && breaker.admit(now) == Admission::Open);
         for _ in 0..MAX_FAILURES {
             breaker.failed("away");
         }
         assert_eq!(breaker.open(), Some("away"));
-        assert!(!breaker.admit(now + Duration::from_secs(3600)));
+        assert_eq!(breaker.admit(now + Duration::from_secs(3600)), Admission::Refused);
     }
 
     #[test]
@@ -115,20 +126,20 @@ mod tests {
         let open = || {
             let mut breaker = Breaker::new();
             breaker.looked(now, Err("away".to_owned()));
-            assert!(!breaker.admit(now));
+            assert_eq!(breaker.admit(now), Admission::Refused);
             breaker.looked(now, Ok(()));
             assert!(breaker.open().is_none());
-            assert!(breaker.admit(now) && !breaker.admit(now), "one trial");
+            assert_eq!([breaker.admit(now), breaker.admit(now)], [Admission::Trial, Admission::Refused], "one trial");
             breaker
         };
         let mut breaker = open();
         breaker.succeeded(now);
-        assert!(breaker.admit(now) && breaker.admit(now));
+        assert_eq!([breaker.admit(now), breaker.admit(now)], [Admission::Open; 2]);
         let mut breaker = open();
         breaker.failed("still away");
         assert_eq!(breaker.open(), Some("still away"));
         let mut breaker = open();
-        assert!(breaker.admit(now + TRIAL), "a trial that vanished does not block for ever");
+        assert_eq!(breaker.admit(now + TRIAL), Admission::Trial, "a trial that vanished does not block for ever");
     }
 
     #[test]

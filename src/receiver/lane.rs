@@ -1,5 +1,6 @@
 //! One source's way into its topic, and how long it may take.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::topics;
 /// Part of a provider's deadline, in percent, after which an answer goes out whatever it is. The rest is for the
 /// network.
 const ANSWER_WITHIN_PERCENT: u32 = 80;
+/// Trials that fail in a row before the client is replaced.
+const MAX_FAILED_TRIALS: u32 = 3;
+
 /// When a request of this source that came now has to be answered.
 pub(super) fn answer_within(source: &Source) -> Duration {
     source.deadline * ANSWER_WITHIN_PERCENT / 100
@@ -34,6 +38,8 @@ pub(super) struct Lane {
     pub(super) opened: Notify,
     /// What was refused.
     pub(super) horizon: Mutex<Horizon>,
+    /// Trials that failed one after the other, though the cluster was found there before each.
+    failed_trials: AtomicU32,
 }
 
 impl Lane {
@@ -48,6 +54,22 @@ impl Lane {
             answer_within: answer_within(source),
             opened: Notify::new(),
             horizon: Mutex::new(Horizon::new(source.retry_schedule.clone())),
+            failed_trials: AtomicU32::new(0),
+        }
+    }
+
+    /// An event tried after an outage was acknowledged.
+    pub(super) fn trial_succeeded(&self) {
+        self.failed_trials.store(0, Ordering::Relaxed);
+    }
+
+    /// An event tried after an outage was not. The cluster was there, so after a few the client is replaced: one that
+    /// gave up records in the middle of its sequence may not find its way back.
+    pub(super) fn trial_failed(&self, source: &str) {
+        if self.failed_trials.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILED_TRIALS {
+            self.failed_trials.store(0, Ordering::Relaxed);
+            tracing::warn!(source, "Kafka is there, and takes no event from this client: a new one is made");
+            self.producer.renew();
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::Breaker;
+use super::breaker::{Admission, Breaker};
 use super::durable::{Durable, NotDurable};
 use super::error::Error;
 use super::lane::{Lane, answer_within};
@@ -172,13 +172,24 @@ impl Publisher {
             // The body took the time. No fault of Kafka's.
             return Err(NotDurable::Late);
         }
-        if !self.breakers().get_mut(&envelope.source).is_some_and(|breaker| breaker.admit(began)) {
-            return Err(NotDurable::Away);
-        }
+        let admission = self.breakers().get_mut(&envelope.source).map(|breaker| breaker.admit(began));
+        let is_trial = match admission {
+            Some(Admission::Open) => false,
+            Some(Admission::Trial) => true,
+            Some(Admission::Refused) | None => return Err(NotDurable::Away),
+        };
         let source = envelope.source.as_str();
         let mut sending = pin!(lane.producer.send(&record));
-        let fair = if self.means.spool.is_some() { by.min(began + FAIR_WAIT) } else { by };
+        // A trial may take all of its budget: the first record after an outage waits for connections, and hurrying it
+        // would keep events from Kafka for as long as the first one is slow.
+        let fair = if self.means.spool.is_some() && !is_trial { by.min(began + FAIR_WAIT) } else { by };
         if let Ok(sent) = timeout_at(fair, &mut sending).await {
+            if is_trial {
+                match &sent {
+                    Ok(_) => lane.trial_succeeded(),
+                    Err(_) => lane.trial_failed(source),
+                }
+            }
             return self.judged(source, sent);
         }
         if fair < by {
@@ -203,6 +214,9 @@ impl Publisher {
         }
         if began.elapsed() >= FAIR_WAIT {
             self.learn(source, |breaker| breaker.failed(&NotDurable::Late.to_string()));
+        }
+        if is_trial {
+            lane.trial_failed(source);
         }
         Err(NotDurable::Late)
     }
@@ -356,7 +370,7 @@ mod tests {
         publisher.looked("accbooks", began, Err("topic gone".to_owned()));
         assert_eq!(health.states()["receiver"], State::NotReady("source accbooks: topic gone".to_owned()));
         assert!(publisher.is_away());
-        let admits = |source: &str| publisher.breakers().get_mut(source).unwrap().admit(began);
+        let admits = |source: &str| publisher.breakers().get_mut(source).unwrap().admit(began) != Admission::Refused;
         assert_eq!((admits("accbooks"), admits("accelex")), (false, true));
         publisher.looked("accbooks", began, Ok(()));
         assert_eq!(health.states()["receiver"], State::Ready);
