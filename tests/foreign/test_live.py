@@ -196,7 +196,11 @@ class World:
         self.registry = topics.Registry(self.it.registry)
         for rows in self.rows.values():
             for row in rows:
-                self.registry.decode(row)
+                if row.raw is None:
+                    # A tombstone: what it takes back has a key, in a topic that is compacted.
+                    assert row.key and row.topic.startswith(COMPACTED), row.where()
+                else:
+                    self.registry.decode(row)
 
     @property
     def accepted(self):
@@ -220,6 +224,7 @@ class World:
         return events
 
 
+COMPACTED = ("seen.", "parked.", "progress.", "control")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -280,7 +285,7 @@ def test_schemas_resolve_through_the_registry(world):
         latest = world.registry.get(f"/subjects/{subject}/versions/latest")
         assert world.registry.is_ours(latest["id"], name), subject
         assert world.registry.get(f"/config/{subject}")["compatibilityLevel"] == "FULL_TRANSITIVE", subject
-        assert {row.schema_id for row in world.rows[topic]} <= {latest["id"]}, subject
+        assert {row.schema_id for row in world.rows[topic] if row.raw is not None} <= {latest["id"]}, subject
 
 
 def test_all_types_were_sent_with_duplicates(world):
