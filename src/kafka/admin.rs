@@ -123,10 +123,14 @@ impl Admin {
         Ok(report)
     }
 
-    /// The cluster's id, the same for as long as the cluster lives; none where it does not say. Blocks.
-    #[must_use]
-    pub fn cluster_id(&self) -> Option<String> {
-        self.looker.client().fetch_cluster_id(REQUEST_TIMEOUT)
+    /// The cluster's id, the same for as long as the cluster lives. Blocks.
+    ///
+    /// # Errors
+    /// When the cluster is away. Every broker we speak to has an id, so none is no other cluster, but no answer.
+    pub fn cluster_id(&self) -> Result<String, AdminError> {
+        let id = self.looker.client().fetch_cluster_id(REQUEST_TIMEOUT);
+        let timed_out = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+        id.ok_or_else(|| self.away("ask for the cluster's id", &timed_out))
     }
 
     /// Creates topics that are missing and corrects settings that break a promise; says what it did. It never shrinks,

@@ -4,6 +4,8 @@
 
 use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
 
+use crate::event::Envelope;
+
 /// Headers of a record, in order, values as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, Vec<u8>)>);
@@ -46,6 +48,20 @@ impl Headers {
                 .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value.as_bytes().to_vec())))
                 .collect(),
         )
+    }
+
+    /// The headers of an event in its `received` topic, whichever way it came there.
+    #[must_use]
+    pub fn of_received(envelope: &Envelope, traceparent: Option<&str>) -> Self {
+        let time = envelope.occurred_at.map(|time| time.to_string());
+        Self::cloud_event(&CloudEvent {
+            id: &envelope.event_id,
+            source: &envelope.source,
+            event_type: &envelope.event_type,
+            time: time.as_deref(),
+            subject: None,
+            traceparent,
+        })
     }
 
     /// The last header of this name, as text.

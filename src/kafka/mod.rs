@@ -1,4 +1,4 @@
-//! Plumbing to Kafka and the schema registry, without business words; the only module that names rdkafka.
+//! Plumbing to Kafka and the schema registry, without decisions about events; the only module that names rdkafka.
 //!
 //! | file | what |
 //! |---|---|

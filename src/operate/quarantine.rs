@@ -14,7 +14,7 @@ use crate::avro::AvroError;
 use crate::event::{AuditEntry, Envelope, Mark, Quarantined, Sha256, Timestamp, ToJson as _};
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::Incoming;
-use crate::kafka::headers::{CloudEvent, Headers};
+use crate::kafka::headers::Headers;
 use crate::kafka::layout::{Encoders, Ground, LayoutError};
 use crate::kafka::produce::Outgoing;
 use crate::kafka::restore::{self, RestoreError};
@@ -279,15 +279,7 @@ fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
 fn marked(ground: &Ground, encoders: &Encoders, aside: &Quarantined, mark: &Mark) -> Result<Outgoing, AvroError> {
     let envelope = &aside.envelope;
     let topic = topics::received(&envelope.source);
-    let time = envelope.occurred_at.map(|time| time.to_string());
-    let headers = Headers::cloud_event(&CloudEvent {
-        id: &envelope.event_id,
-        source: &envelope.source,
-        event_type: &envelope.event_type,
-        time: time.as_deref(),
-        subject: None,
-        traceparent: None,
-    });
+    let headers = Headers::of_received(envelope, None);
     Ok(Outgoing {
         value: encoders.of(&topic).ok_or_else(|| AvroError::Unknown(topic.clone()))?.encode(envelope)?,
         topic: ground.cluster.topic(&topic),

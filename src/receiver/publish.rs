@@ -187,6 +187,8 @@ impl Publisher {
             if is_trial {
                 match &sent {
                     Ok(_) => lane.trial_succeeded(),
+                    // The record's own fault.
+                    Err(error) if error.is_too_large() => {}
                     Err(_) => lane.trial_failed(source),
                 }
             }

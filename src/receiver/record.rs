@@ -3,7 +3,7 @@
 use crate::avro::AvroError;
 use crate::event::Envelope;
 use crate::kafka::codec::Encoder;
-use crate::kafka::headers::{CloudEvent, Headers};
+use crate::kafka::headers::Headers;
 use crate::kafka::produce::Outgoing;
 
 /// The record of an event; `topic` is Kafka's name.
@@ -16,21 +16,12 @@ pub(super) fn record(
     envelope: &Envelope,
     traceparent: &str,
 ) -> Result<Outgoing, AvroError> {
-    let time = envelope.occurred_at.map(|time| time.to_string());
-    let headers = Headers::cloud_event(&CloudEvent {
-        id: &envelope.event_id,
-        source: &envelope.source,
-        event_type: &envelope.event_type,
-        time: time.as_deref(),
-        subject: None,
-        traceparent: Some(traceparent),
-    });
     Ok(Outgoing {
         topic: topic.to_owned(),
         partition: None,
         key: envelope.event_id.clone().into_bytes(),
         value: encoder.encode(envelope)?,
-        headers,
+        headers: Headers::of_received(envelope, Some(traceparent)),
         timestamp_ms: Some(envelope.received_at.as_millis()),
     })
 }

@@ -7,6 +7,7 @@ use super::error::Again;
 use super::run::Router;
 use super::state::{Identity, State, Store};
 use crate::kafka::identity;
+use crate::kafka::layout::LayoutError;
 use crate::topics;
 
 /// The state of all sources, and how many partitions each `received` topic had when it was given its identity.
@@ -16,8 +17,7 @@ use crate::topics;
 pub(super) fn state(router: &Router) -> Result<(State, BTreeMap<String, usize>), Again> {
     let Router { ground, runtime, settings, role, .. } = router;
     let identities = identity::read(ground, runtime)?;
-    // A cluster that does not say its id is told apart by the identities in it.
-    let cluster = ground.admin().cluster_id().unwrap_or_default();
+    let cluster = ground.admin().cluster_id().map_err(LayoutError::from).map_err(identity::IdentityError::from)?;
     let mut stores = BTreeMap::new();
     for (source, _) in &settings.sources {
         let topic = topics::seen(source);

@@ -1,3 +1,5 @@
+//! The rules as built keep the promise in every reachable state; each rule broken on purpose is found.
+
 use super::rules::{End, Merge, Metadata, Order, Release, Rules, Unjoined};
 use super::search::{Violation, search};
 

@@ -1,3 +1,5 @@
+//! A store survives restarts, refuses what is not its own, and finds changed bytes.
+
 use super::*;
 use crate::event::{SeenState, Sha256};
 
