@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::time::Instant;
 
-use crate::kafka::group::{Member, Partition};
+use crate::kafka::group::Partition;
 use crate::kafka::produce::Outgoing;
 use crate::kafka::transaction::{TransactionError, Transactions};
 
@@ -52,39 +53,32 @@ impl Batch {
         self.since.get_or_insert(now);
     }
 
+    /// Whether it holds as much as it may.
+    pub(super) const fn is_full(&self) -> bool {
+        self.rows.len() >= self.max_rows || self.bytes >= MAX_BYTES
+    }
+
     /// Whether it is time to commit.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.rows.len() >= self.max_rows
-            || self.bytes >= MAX_BYTES
-            || self.since.is_some_and(|since| now.saturating_duration_since(since) >= self.max_wait)
+        self.is_full() || self.since.is_some_and(|since| now.saturating_duration_since(since) >= self.max_wait)
     }
 
-    /// Whether nothing waits.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The rows.
-    pub(super) fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.rows.clear();
+    /// Takes all rows out.
+    pub(super) fn take(&mut self) -> Vec<Row> {
         self.bytes = 0;
         self.since = None;
+        std::mem::take(&mut self.rows)
     }
 }
 
-/// Commits these rows and positions as this member of its group. `waiting` hears why it takes longer than usual.
+/// Commits these rows and positions, as this member of its group. `waiting` hears why it takes longer than usual.
 ///
 /// # Errors
 /// `Abort` where it certainly did not happen and the producer can go on; `Fenced` where the producer has to be replaced
 /// and the outcome may be unknown: the committed offsets tell.
 pub(super) fn commit(
     transactions: &Transactions,
-    member: &Member,
+    member: Option<&ConsumerGroupMetadata>,
     rows: &[Row],
     positions: &[(Partition, i64)],
     waiting: &dyn Fn(&str),
@@ -98,7 +92,7 @@ pub(super) fn commit(
             }
         }
         // Without a membership there are no positions either: both are had with the first partitions.
-        if let Some(metadata) = member.metadata().filter(|_| !positions.is_empty()) {
+        if let Some(metadata) = member.filter(|_| !positions.is_empty()) {
             transactions.offsets(positions.iter().map(|(partition, next)| (partition, *next)), metadata)?;
         }
         transactions.commit(waiting)
@@ -122,13 +116,13 @@ mod tests {
         let row = || Row::Erase { topic: String::new(), partition: 0, key: Vec::new() };
         let t0 = Instant::now();
         let mut batch = Batch::new(2, Duration::from_secs(1));
-        assert!(!batch.is_due(t0 + Duration::from_secs(9)) && batch.is_empty());
+        assert!(!batch.is_due(t0 + Duration::from_secs(9)));
         batch.add(row(), t0);
         assert!(!batch.is_due(t0) && batch.is_due(t0 + Duration::from_secs(1)));
         batch.add(row(), t0);
         assert!(batch.is_due(t0));
-        batch.clear();
-        assert!(batch.is_empty() && !batch.is_due(t0 + Duration::from_secs(9)));
+        assert_eq!(batch.take().len(), 2);
+        assert!(!batch.is_due(t0 + Duration::from_secs(9)));
         let large = Outgoing {
             topic: String::new(),
             partition: None,

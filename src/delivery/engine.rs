@@ -10,6 +10,7 @@ use super::breaker::Breaker;
 use super::bucket::Bucket;
 use super::lane::{Change, Go, Limits, Then, Ticket};
 use super::plan::Plan;
+use super::progress::Position;
 use super::queue::Head;
 use super::repeat::doubted;
 use super::schedule::{MAX_UNREACHABLE, Next, Policy, backoff, decide};
@@ -19,9 +20,11 @@ use crate::event::AttemptOutcome;
 use crate::outcome::DeadLetterReason;
 use crate::targets::{Idempotency, Scope, Verdict};
 
-/// Longest a finished try waits for company before the commit that another record waits for. A transaction costs the
-/// broker much the same whatever it holds.
+/// Longest a finished try waits for company before the commit that something waits for. A transaction costs the broker
+/// much the same whatever it holds.
 const LINGER: Duration = Duration::from_millis(5);
+/// The same, where nothing waits and nothing is under way.
+const IDLE_LINGER: Duration = Duration::from_millis(250);
 
 /// What the engine goes by.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,7 @@ impl<R> Engine<R> {
         self.since = None;
     }
 
-    /// Whether something may be tried or fetched now, or would be if a commit came first.
+    /// Whether something may be tried or fetched now, or might be if a commit came first.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.plan.is_ready(now) && self.plan.unsettled() < self.window.limit(self.share, now) && self.bucket.allows(now)
     }
@@ -188,9 +191,11 @@ impl<R> Engine<R> {
     /// Whether what is finished should be committed now: something waits for it, or nothing else is going on.
     pub(super) fn wants_commit(&self, now: Instant) -> bool {
         let Some(since) = self.since else { return self.plan.wants_commit(now) };
-        let full = self.plan.unsettled() >= self.window.limit(self.share, now);
-        self.plan.in_flight() == 0
-            || ((full || self.plan.wants_commit(now)) && now.saturating_duration_since(since) >= LINGER)
+        let age = now.saturating_duration_since(since);
+        // Half of the places go on while the other half's commit is under way.
+        let limit = self.window.limit(self.share, now);
+        let scarce = self.plan.unsettled() >= limit || self.plan.resting() * 2 >= limit;
+        (age >= LINGER && (scarce || self.plan.wants_commit(now))) || (age >= IDLE_LINGER && self.plan.in_flight() == 0)
     }
 
     /// What it goes by.
@@ -199,9 +204,14 @@ impl<R> Engine<R> {
         self.rules
     }
 
-    /// Everything until now is committed.
-    pub(super) fn committed(&mut self, now: Instant) {
+    /// Puts everything until now into a commit, as [`Plan::seal`] does.
+    pub(super) fn seal(&mut self, handing_over: bool) -> Vec<Position> {
         self.since = None;
+        self.plan.seal(handing_over)
+    }
+
+    /// What was sealed is committed.
+    pub(super) fn committed(&mut self, now: Instant) {
         self.plan.committed(now);
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::Clock;
+use super::committer::Committer;
 use super::error::Stopped;
 use super::progress::Position;
 use super::restore;
 use super::worker::{IDLE, Interrupt, LOOK_EVERY, Worker};
 use crate::event::Timestamp;
 use crate::kafka::group::{Incoming, Member, Partition, Polled};
-use crate::kafka::transaction::Transactions;
 
 /// Most records taken before results are looked at again.
 const BURST: usize = 100;
@@ -23,8 +23,11 @@ const HAND_OVER: Duration = Duration::from_secs(150);
 
 impl Worker {
     /// Polls for what there is; says whether there was something.
-    pub(super) fn read(&mut self, member: &mut Member, transactions: &Transactions) -> Result<bool, Interrupt> {
+    pub(super) fn read(&mut self, member: &mut Member, committer: &Committer<'_>) -> Result<bool, Interrupt> {
         let now = Instant::now();
+        if self.committing.is_some() && self.batch.is_full() {
+            return Ok(false);
+        }
         let full = if self.paused { !self.engine.plan.is_low() } else { self.engine.plan.is_full() };
         let hold = full || !self.stash.is_empty();
         if hold && !self.paused {
@@ -40,7 +43,7 @@ impl Worker {
                 self.paused = false;
             }
         }
-        let mut wait = if hold || self.engine.plan.unsettled() > 0 { Duration::ZERO } else { IDLE };
+        let mut wait = if hold || self.is_waiting() { Duration::ZERO } else { IDLE };
         for taken in 0..BURST {
             match member.poll(wait)? {
                 Polled::Nothing => return Ok(taken > 0),
@@ -51,12 +54,13 @@ impl Worker {
                     }
                 }
                 Polled::Gained(partitions) => {
-                    self.gain(member, transactions, partitions)?;
+                    self.gain(member, committer, partitions)?;
                 }
                 Polled::Leaving { lost } => {
+                    self.finish_commit(committer)?;
                     if !lost {
                         self.drain(self.s.target.timeout.min(HAND_OVER))?;
-                        self.commit(member, transactions, true)?;
+                        self.commit_all(member, committer, true)?;
                     }
                     self.forget();
                     member.release()?;
@@ -77,7 +81,7 @@ impl Worker {
     fn gain(
         &mut self,
         member: &Member,
-        transactions: &Transactions,
+        committer: &Committer<'_>,
         partitions: Vec<Partition>,
     ) -> Result<(), Interrupt> {
         let started = Instant::now();
@@ -133,7 +137,7 @@ impl Worker {
         );
         self.partitions = partitions;
         self.joined = true;
-        self.commit_all(member, transactions, false)?;
+        self.commit_all(member, committer, false)?;
         self.well();
         Ok(())
     }

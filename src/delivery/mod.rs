@@ -80,6 +80,7 @@ mod breaker;
 mod bucket;
 mod clock;
 mod commit;
+mod committer;
 mod engine;
 mod error;
 mod intake;

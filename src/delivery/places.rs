@@ -13,27 +13,44 @@ pub(super) struct Places(HashMap<i32, Place>);
 #[derive(Debug, Default)]
 struct Place {
     end: i64,
+    /// Rows of the transaction under way.
+    sealed: i64,
+    /// Rows of the one behind it.
     pending: i64,
+}
+
+impl Place {
+    const fn behind_sealed(&self) -> i64 {
+        if self.sealed > 0 { self.end + self.sealed + 1 } else { self.end }
+    }
 }
 
 impl Places {
     /// The log of a partition ends here, or later.
     pub(super) fn begin(&mut self, number: i32, end: i64) {
-        self.0.insert(number, Place { end, pending: 0 });
+        self.0.insert(number, Place { end, ..Place::default() });
     }
 
     /// A row is written: its place.
     pub(super) fn take(&mut self, number: i32) -> i64 {
         let place = self.0.entry(number).or_default();
+        let next = place.behind_sealed() + place.pending;
         place.pending += 1;
-        place.end + place.pending - 1
+        next
     }
 
-    /// The rows were committed.
+    /// The rows until now are in a transaction, and later ones stand behind it.
+    pub(super) fn seal(&mut self) {
+        for place in self.0.values_mut() {
+            place.sealed = std::mem::take(&mut place.pending);
+        }
+    }
+
+    /// That transaction is committed.
     pub(super) fn committed(&mut self) {
-        for place in self.0.values_mut().filter(|place| place.pending > 0) {
-            place.end += place.pending + 1;
-            place.pending = 0;
+        for place in self.0.values_mut() {
+            place.end = place.behind_sealed();
+            place.sealed = 0;
         }
     }
 }
@@ -47,10 +64,14 @@ mod tests {
         let mut places = Places::default();
         places.begin(1, 10);
         assert_eq!((places.take(1), places.take(1), places.take(0)), (10, 11, 0));
+        places.seal();
+        assert_eq!((places.take(1), places.take(0)), (13, 2), "behind the transaction under way");
         places.committed();
-        assert_eq!((places.take(1), places.take(0)), (13, 2));
-        places.committed();
-        places.committed();
-        assert_eq!(places.take(1), 15);
+        assert_eq!(places.take(1), 14);
+        for _ in 0..2 {
+            places.seal();
+            places.committed();
+        }
+        assert_eq!(places.take(1), 16);
     }
 }

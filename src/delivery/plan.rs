@@ -1,7 +1,8 @@
 //! Which record goes next: the core of delivery, pure, with time as a parameter.
 //!
 //! A lane is one key of one partition. Its records stand in a queue; only the head is tried, one try at a time, and
-//! what follows waits until the end of that try is committed. A lane is either live, with all its records open in the
+//! what follows waits until the end of that try is committed. Ends are sealed into a commit, and that commit ends later:
+//! meanwhile other lanes go on, and their ends gather for the next one. A lane is either live, with all its records open in the
 //! record topic, or parked, with all of them in `parked`: a head that fails parks its lane, records read later queue
 //! behind, and the lane is live again when all have gone. Parked records are remembered by their place; their contents
 //! are kept in memory only as far as `keep_parked` allows and fetched when their turn comes.
@@ -46,8 +47,12 @@ pub(super) struct Plan<R> {
     /// Lanes with a try under way, strays included.
     busy: HashMap<Arc<Lane>, u64>,
     fetching: HashSet<Arc<Lane>>,
-    /// Lanes whose last try is not committed.
+    /// Lanes whose last try is in no commit yet.
     resting: HashSet<Arc<Lane>>,
+    /// Lanes whose last try is in the commit under way.
+    sealed: HashSet<Arc<Lane>>,
+    /// When the first resting lane could go on, were its last try committed.
+    wake: Option<Instant>,
     places: Places,
     held: usize,
     kept: usize,
@@ -72,6 +77,8 @@ impl<R> Plan<R> {
             busy: HashMap::new(),
             fetching: HashSet::new(),
             resting: HashSet::new(),
+            sealed: HashSet::new(),
+            wake: None,
             places: Places::default(),
             held: 0,
             kept: 0,
@@ -143,7 +150,18 @@ impl<R> Plan<R> {
         }
         self.held += 1;
         self.lanes.get_mut(&lane)?.slots.push_back(slot);
+        self.rouse(&lane, now);
         None
+    }
+
+    /// Notes when a lane could go on, if all that it waits for is that its last try is put into a commit.
+    fn rouse(&mut self, lane: &Lane, now: Instant) {
+        if self.resting.contains(lane)
+            && let Some(queue) = self.lanes.get(lane)
+        {
+            let due = queue.due.unwrap_or(now);
+            self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
+        }
     }
 
     /// Notes a record that needs no try: it is finished as it is read.
@@ -170,7 +188,11 @@ impl<R> Plan<R> {
 
     /// Puts a lane where its head belongs. One with a try or a fetch under way, or not committed, comes back by itself.
     fn enqueue(&mut self, lane: Arc<Lane>, now: Instant) {
-        if self.busy.contains_key(&lane) || self.fetching.contains(&lane) || self.resting.contains(&lane) {
+        let waits = self.busy.contains_key(&lane)
+            || self.fetching.contains(&lane)
+            || self.resting.contains(&lane)
+            || self.sealed.contains(&lane);
+        if waits {
             return;
         }
         let Some(queue) = self.lanes.get(&lane) else { return };
@@ -310,21 +332,27 @@ impl<R> Plan<R> {
         {
             reading.cleared();
         }
-        match then {
-            Then::Finish => return self.finish(&lane, ticket.offset),
-            Then::At(due) => queue.failed(due, doubt),
+        let changes = match then {
+            Then::Finish => self.finish(&lane, ticket.offset),
+            Then::At(due) => {
+                queue.failed(due, doubt);
+                self.park(&lane, waited, now)
+            }
             Then::Again => {
                 (queue.due, queue.doubt) = (None, doubt);
-                let tries = queue.tries;
-                if !queue.parked {
+                let (tries, parked) = (queue.tries, queue.parked);
+                if parked {
+                    self.park(&lane, waited, now)
+                } else {
                     if let Some(reading) = self.readings.get_mut(&lane.partition) {
                         reading.tried(ticket.offset, tries);
                     }
-                    return Vec::new();
+                    Vec::new()
                 }
             }
-        }
-        self.park(&lane, waited, now)
+        };
+        self.rouse(&lane, now);
+        changes
     }
 
     /// Writes down a parked lane's head; a live lane is parked with all its records, in order.
@@ -386,19 +414,27 @@ impl<R> Plan<R> {
         self.busy.len()
     }
 
+    /// Tries that ended and are in no commit yet.
+    pub(super) fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
     /// Tries under way and those whose end is not committed: what a crash repeats at most.
     pub(super) fn unsettled(&self) -> usize {
-        self.busy.len() + self.resting.len()
+        self.busy.len() + self.resting.len() + self.sealed.len()
     }
 
     /// Whether something waits for the next commit that could go on at once.
     pub(super) fn wants_commit(&self, now: Instant) -> bool {
-        let waits = |lane: &Arc<Lane>| self.lanes.get(lane).is_some_and(|queue| queue.due.is_none_or(|due| due <= now));
-        self.stalled || self.resting.iter().any(waits)
+        self.stalled || self.wake.is_some_and(|wake| wake <= now)
     }
 
-    /// What is to be committed of the partitions' progress. Where `handing_over`, nothing will be sent any more.
-    pub(super) fn progress(&mut self, handing_over: bool) -> Vec<Position> {
+    /// Puts everything until now into a commit, which ends with [`Plan::committed`] or [`Plan::lost`]; one at a time.
+    /// Says what is to be committed of the partitions' progress. Where `handing_over`, nothing will be sent any more.
+    pub(super) fn seal(&mut self, handing_over: bool) -> Vec<Position> {
+        self.sealed.extend(self.resting.drain());
+        self.wake = None;
+        self.places.seal();
         let ahead = i64::try_from(self.limits.read_ahead).unwrap_or(i64::MAX);
         let busy = &self.busy;
         self.readings
@@ -416,14 +452,14 @@ impl<R> Plan<R> {
         self.readings.iter().map(|(partition, reading)| (partition.clone(), reading.next())).collect()
     }
 
-    /// Everything until now is committed.
+    /// What was sealed is committed.
     pub(super) fn committed(&mut self, now: Instant) {
         self.stalled = false;
         self.places.committed();
         for reading in self.readings.values_mut() {
             reading.committed();
         }
-        for lane in std::mem::take(&mut self.resting) {
+        for lane in std::mem::take(&mut self.sealed) {
             self.enqueue(lane, now);
         }
     }

@@ -24,7 +24,7 @@ fn plan(limits: Limits) -> Plan<i64> {
 }
 
 fn commit(plan: &mut Plan<i64>, now: Instant) -> Vec<Position> {
-    let progress = plan.progress(false);
+    let progress = plan.seal(false);
     plan.committed(now);
     progress
 }
@@ -111,10 +111,34 @@ fn flight_and_read_ahead_are_bounded() {
     settle(&mut plan, &a, Then::Finish, t0);
     settle(&mut plan, &b, Then::Finish, t0);
     assert!(next(&mut plan).is_none(), "what is not committed counts as well");
-    commit(&mut plan, t0);
+    plan.seal(false);
+    assert!(next(&mut plan).is_none(), "until its commit is over");
+    plan.committed(t0);
     assert!(plan.is_low() && next(&mut plan).is_some());
     read(&mut plan, "a", 2);
     assert!(plan.is_low(), "an offset that came before is left out");
+}
+
+#[test]
+fn others_go_on_while_a_commit_is_under_way() {
+    let t0 = Instant::now();
+    let mut plan = plan(LIMITS);
+    for (offset, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        read(&mut plan, key, offset);
+    }
+    let [a, b] = std::array::from_fn(|_| go(&mut plan, t0).unwrap());
+    settle(&mut plan, &a, Then::Finish, t0);
+    assert!(plan.wants_commit(t0), "3 waits for it");
+    let sealed = plan.seal(false);
+    assert_eq!((sealed[0].next, sealed[0].open.as_slice()), (2, &[2, 3, 4][..]));
+    settle(&mut plan, &b, Then::Finish, t0);
+    assert!(go(&mut plan, t0).is_none(), "3 waits for its end, 4 for the next one");
+    plan.committed(t0);
+    assert_eq!(*go(&mut plan, t0).unwrap().record, 3);
+    assert!(go(&mut plan, t0).is_none());
+    assert_eq!(plan.seal(false)[0].open, [3, 4], "what ended meanwhile is in the next one");
+    plan.committed(t0);
+    assert_eq!(*go(&mut plan, t0).unwrap().record, 4);
 }
 
 #[test]

@@ -66,6 +66,9 @@ pub(super) struct Reading {
     sendable: i64,
     /// The bound in the transaction under way.
     promised: i64,
+    /// Whether the transaction under way says something of the partition.
+    sealed: bool,
+    /// Whether there is something to say that it does not.
     dirty: bool,
 }
 
@@ -83,6 +86,7 @@ impl Reading {
             suspects: 0,
             sendable: 0,
             promised: 0,
+            sealed: false,
             dirty: true,
         }
     }
@@ -149,7 +153,7 @@ impl Reading {
         self.open.first_key_value().map(|(_, recorded)| *recorded)
     }
 
-    /// What is to be written down now, if anything is. The bound of what may be sent moves `ahead` beyond what was read;
+    /// What is to be written down in a transaction now, if anything is. The bound of what may be sent moves `ahead` beyond what was read;
     /// where nothing is under way any more, `idle`, it is taken back, to what an earlier owner left open.
     pub(super) fn position(&mut self, partition: &Partition, ahead: i64, idle: bool) -> Option<Position> {
         let inherited = self.inherited();
@@ -159,7 +163,8 @@ impl Reading {
         } else {
             self.promised = self.sendable.max(self.end.saturating_add(ahead)).max(inherited);
         }
-        self.dirty.then(|| Position {
+        self.sealed = std::mem::take(&mut self.dirty);
+        self.sealed.then(|| Position {
             partition: partition.clone(),
             next: self.next(),
             end: self.end,
@@ -171,11 +176,10 @@ impl Reading {
     }
 
     /// What was to be written down is committed.
-    pub(super) const fn committed(&mut self) {
-        if self.dirty {
+    pub(super) fn committed(&mut self) {
+        if std::mem::take(&mut self.sealed) {
             self.sendable = self.promised;
         }
-        self.dirty = false;
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::attempt::Tried;
 use super::clock::Clock;
+use super::committer::Committed;
 use super::error::Stopped;
 use super::lane::Change;
 use super::shelf::Fetched;
@@ -23,6 +24,8 @@ pub(super) enum Heard {
     Tried(Box<Tried>),
     /// A fetch ended.
     Fetched(Box<Fetched>),
+    /// A commit ended.
+    Committed(Committed),
 }
 
 impl Worker {
@@ -36,9 +39,10 @@ impl Worker {
         Ok(some)
     }
 
-    fn take_in(&mut self, heard: Heard) -> Result<(), Interrupt> {
+    pub(super) fn take_in(&mut self, heard: Heard) -> Result<(), Interrupt> {
         match heard {
             Heard::Tried(tried) => Ok(self.settle(&tried)?),
+            Heard::Committed(committed) => self.committed(committed),
             Heard::Fetched(fetched) => {
                 let Fetched { ticket, found } = *fetched;
                 match found {
@@ -121,10 +125,15 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether something comes back soon: a try, or the commit of one.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.engine.plan.unsettled() > 0
+    }
+
     /// Waits for what comes back, a little.
     pub(super) fn rest(&mut self) -> Result<(), Interrupt> {
         // With nothing under way, the poll for records has waited already, unless reading is held back.
-        let wait = if self.engine.plan.unsettled() > 0 || self.held_since.is_none() { BRIEF } else { IDLE };
+        let wait = if self.is_waiting() || self.held_since.is_none() { BRIEF } else { IDLE };
         match self.heard.1.recv_timeout(wait) {
             Ok(heard) => self.take_in(heard),
             Err(_) => Ok(()),

@@ -3,7 +3,6 @@
 //! A session begins with a fresh membership and ends with any fault of Kafka; the next one starts from what is
 //! committed. Tries outlive their session: their results come back as strays.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt;
-use super::clock::Clock;
-use super::commit::{self, Batch};
+use super::commit::Batch;
+use super::committer::Committer;
 use super::engine::{Engine, Rules};
 use super::error::Stopped;
 use super::lane::{Go, Limits};
@@ -42,6 +41,8 @@ pub(super) const IDLE: Duration = Duration::from_millis(50);
 /// How long a commit proves that the partitions are still ours: half of the group's session timeout, so that whoever
 /// stood still for longer, and may have lost them, asks before it sends.
 const PROOF: Duration = Duration::from_secs(5);
+/// How long a commit may take before nothing more is sent: Kafka may be away.
+const SLOW: Duration = Duration::from_secs(1);
 /// Pause between looks at a cluster or registry that is away, and before a new session.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -71,6 +72,10 @@ pub(super) struct Worker {
     pub(super) s: Setup,
     pub(super) engine: Engine<Task>,
     pub(super) batch: Batch,
+    /// When the commit under way began.
+    pub(super) committing: Option<Instant>,
+    /// Number of the session, which tells its commits from earlier ones'.
+    pub(super) session: u64,
     pub(super) heard: (SyncSender<Heard>, Receiver<Heard>),
     shelf: Option<Shelf>,
     cut: CancellationToken,
@@ -143,8 +148,11 @@ impl Worker {
         Self {
             engine: Engine::new(rules, SmallRng::seed_from_u64(setup.seed)),
             batch: Batch::new(delivery.commit_records, delivery.commit_every),
-            // One place per try that may be under way (see `attempt::start`), and per fetch.
-            heard: sync_channel(target.max_concurrency + MAX_WAITING),
+            // One place per try that may be under way (see `attempt::start`), per fetch, and for the commits of this
+            // session and of the one before.
+            heard: sync_channel(target.max_concurrency + MAX_WAITING + 2),
+            committing: None,
+            session: 0,
             shelf: None,
             cut: setup.gone.child_token(),
             proved: None,
@@ -187,12 +195,17 @@ impl Worker {
         self.s.stop.is_cancelled() || self.s.gone.is_cancelled()
     }
 
-    fn session(&mut self, kept: &mut Option<Transactions>) -> Result<(), Interrupt> {
+    fn session(&mut self, kept: &mut Option<[Transactions; 2]>) -> Result<(), Interrupt> {
         let cluster = &self.s.ground.cluster;
         let id = format!("delivery.{}", self.s.target.name);
         let transactions = match kept.take() {
             Some(transactions) => transactions,
-            None => Transactions::open(cluster, &format!("{id}.{}", self.s.instance), TRANSACTION_TIMEOUT)?,
+            None => {
+                let open = |turn| {
+                    Transactions::open(cluster, &format!("{id}.{}.{turn}", self.s.instance), TRANSACTION_TIMEOUT)
+                };
+                [open(0)?, open(1)?]
+            }
         };
         let topics: Vec<String> = self.s.target.records.iter().map(|name| cluster.topic(name)).collect();
         let start = match self.s.target.start {
@@ -201,13 +214,17 @@ impl Worker {
             config::Start::At(time) => Start::At(time.as_millisecond()),
         };
         let mut member = Member::join(cluster, &id, &self.s.instance, &topics, start)?;
-        let ended = self.work(&mut member, &transactions);
+        self.session += 1;
+        let ended = std::thread::scope(|scope| {
+            let committer = Committer::start(scope, &transactions, self);
+            self.work(&mut member, &committer)
+        });
         self.forget();
         *kept = Some(transactions);
         ended
     }
 
-    fn work(&mut self, member: &mut Member, transactions: &Transactions) -> Result<(), Interrupt> {
+    fn work(&mut self, member: &mut Member, committer: &Committer<'_>) -> Result<(), Interrupt> {
         loop {
             if self.s.gone.is_cancelled() {
                 return Ok(());
@@ -215,15 +232,15 @@ impl Worker {
             if self.s.stop.is_cancelled() {
                 self.drain(self.s.drain)?;
                 self.cut.cancel();
-                return self.commit(member, transactions, true);
+                return self.commit_all(member, committer, true);
             }
             let mut some = self.hear()?;
-            self.dispatch(member, transactions)?;
-            some |= self.read(member, transactions)?;
-            self.dispatch(member, transactions)?;
+            self.dispatch(member, committer)?;
+            some |= self.read(member, committer)?;
+            self.dispatch(member, committer)?;
             let now = Instant::now();
-            if self.batch.is_due(now) || self.engine.wants_commit(now) {
-                self.commit(member, transactions, false)?;
+            if self.committing.is_none() && (self.batch.is_due(now) || self.engine.wants_commit(now)) {
+                self.begin_commit(member, committer, false)?;
             }
             self.look(now)?;
             self.s.gauges.observe(&self.engine.plan, now);
@@ -234,17 +251,18 @@ impl Worker {
     }
 
     /// Starts everything that may go now. Nothing while Kafka is away: what cannot be written down would be repeated.
-    fn dispatch(&mut self, member: &Member, transactions: &Transactions) -> Result<(), Interrupt> {
+    fn dispatch(&mut self, member: &Member, committer: &Committer<'_>) -> Result<(), Interrupt> {
         if !self.joined || (self.away.is_some() && self.stash.is_empty()) {
             return Ok(());
         }
         loop {
             let now = Instant::now();
-            if self.not_before.is_some_and(|time| now < time) || !self.engine.is_ready(now) {
+            let slow = self.committing.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
+            if slow || self.not_before.is_some_and(|time| now < time) || !self.engine.is_ready(now) {
                 return Ok(());
             }
             if self.proved.is_none_or(|proved| now.saturating_duration_since(proved) >= PROOF) {
-                self.commit_all(member, transactions, false)?;
+                self.commit_all(member, committer, false)?;
             }
             match self.engine.next(now) {
                 None => return Ok(()),
@@ -271,55 +289,11 @@ impl Worker {
         Ok(self.shelf.insert(shelf))
     }
 
-    /// Commits what is finished, if anything is. Where `handing_over`, nothing will be sent any more.
-    pub(super) fn commit(
-        &mut self,
-        member: &Member,
-        transactions: &Transactions,
-        handing_over: bool,
-    ) -> Result<(), Interrupt> {
-        let now = Instant::now();
-        if handing_over || !self.batch.is_empty() || self.engine.wants_commit(now) {
-            return self.commit_all(member, transactions, handing_over);
-        }
-        Ok(())
-    }
-
-    /// Commits what there is, and be it nothing but that the partitions are ours.
-    pub(super) fn commit_all(
-        &mut self,
-        member: &Member,
-        transactions: &Transactions,
-        handing_over: bool,
-    ) -> Result<(), Interrupt> {
-        let clock = Clock::now();
-        let positions = self.engine.plan.positions();
-        if positions.is_empty() {
-            return Ok(());
-        }
-        for position in self.engine.plan.progress(handing_over) {
-            let row = self.s.rows.progress(position, clock.at)?;
-            self.batch.add(row, clock.now);
-        }
-        let waits = Cell::new(false);
-        let waiting = |why: &str| {
-            waits.set(true);
-            self.s.board.not_ready(&self.s.target.name, why);
-        };
-        commit::commit(transactions, member, self.batch.rows(), &positions, &waiting)?;
-        if waits.get() {
-            self.well();
-        }
-        self.proved = Some(clock.now);
-        self.batch.clear();
-        self.engine.committed(Instant::now());
-        Ok(())
-    }
-
     /// Drops everything that is not committed: it is read again, by us or by others.
     pub(super) fn forget(&mut self) {
         self.engine.lost();
-        self.batch.clear();
+        self.batch.take();
+        self.committing = None;
         self.proved = None;
         self.not_before = None;
         self.s.rows.clear();

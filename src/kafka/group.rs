@@ -9,8 +9,8 @@
 //! pause of all members, is short where state is a cache on disk. Not the protocol of KIP-848: it gives and takes single
 //! partitions while others go on, and leaves the choice of assignor to the brokers.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -142,7 +142,7 @@ pub struct Member {
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
     /// Proof of the membership under which the present assignment was given; none without one.
-    proof: Option<ConsumerGroupMetadata>,
+    proof: Option<Arc<ConsumerGroupMetadata>>,
 }
 
 impl Member {
@@ -214,7 +214,7 @@ impl Member {
     /// partitions were lost. The broker compares generation and member, not who owns a partition, so a newer generation's
     /// metadata would let through a batch that is no longer ours, and those of a client that is no member any.
     #[must_use]
-    pub const fn metadata(&self) -> Option<&ConsumerGroupMetadata> {
+    pub const fn metadata(&self) -> Option<&Arc<ConsumerGroupMetadata>> {
         self.proof.as_ref()
     }
 
@@ -271,7 +271,7 @@ impl Member {
     fn gain(&mut self, gaining: Vec<Partition>) -> Result<Polled, GroupError> {
         match self.assign(&gaining) {
             Ok(()) => {
-                self.proof = self.consumer.group_metadata();
+                self.proof = self.consumer.group_metadata().map(Arc::new);
                 Ok(Polled::Gained(gaining))
             }
             Err(error) => {

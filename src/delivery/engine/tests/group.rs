@@ -16,7 +16,7 @@ impl World {
     pub(super) fn drop_all(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         node.engine.lost();
-        node.batch = Batch::default();
+        (node.batch, node.sealed) = (Batch::default(), None);
         node.fetches.clear();
         node.owned.clear();
         node.generation = 0;
@@ -28,6 +28,7 @@ impl World {
         let n = self.rng.random_range(0..NODES);
         self.counts.crashes += 1;
         self.tell(|| format!("node {n} crashes"));
+        self.maybe_commit(n);
         self.drop_all(n);
         let node = &mut self.nodes[n];
         let rules = node.engine.rules();
@@ -45,9 +46,17 @@ impl World {
     pub(super) fn freeze(&mut self) {
         let n = self.rng.random_range(0..NODES);
         self.tell(|| format!("node {n} freezes"));
+        self.maybe_commit(n);
         self.nodes[n].frozen = true;
         self.advance(Duration::from_secs(10));
         self.rebalance();
+    }
+
+    /// A transaction under way may come to its end without its node.
+    fn maybe_commit(&mut self, n: usize) {
+        if self.rng.random_bool(0.5) {
+            self.end_commit(n);
+        }
     }
 
     /// A transaction fails: everything since the last one is forgotten and restored.

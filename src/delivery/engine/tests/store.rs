@@ -26,6 +26,12 @@ pub(super) struct Row {
     pub(super) standing: Option<Standing>,
 }
 
+/// A transaction under way.
+pub(super) struct Sealed {
+    batch: Batch,
+    progress: Vec<Position>,
+}
+
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) changes: Vec<Change<Id>>,
@@ -35,9 +41,27 @@ pub(super) struct Batch {
 }
 
 impl World {
-    /// All of it, or nothing where the node is no member any more.
+    /// All of what there is, behind the transaction under way.
     pub(super) fn commit_as(&mut self, n: usize, handing_over: bool) {
+        self.end_commit(n);
+        if self.nodes[n].generation > 0 {
+            self.begin_commit(n, handing_over);
+            self.end_commit(n);
+        }
+    }
+
+    pub(super) fn begin_commit(&mut self, n: usize, handing_over: bool) {
         let node = &mut self.nodes[n];
+        assert!(node.sealed.is_none());
+        assert_eq!(node.engine.plan.positions().len(), node.owned.len());
+        let (batch, progress) = (std::mem::take(&mut node.batch), node.engine.seal(handing_over));
+        node.sealed = Some(Sealed { batch, progress });
+    }
+
+    /// All of the transaction under way, or nothing where the node is no member any more.
+    pub(super) fn end_commit(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let Some(Sealed { batch, progress }) = node.sealed.take() else { return };
         if node.generation != self.generation {
             self.counts.zombies += 1;
             self.drop_all(n);
@@ -45,9 +69,6 @@ impl World {
             return;
         }
         node.unproven = false;
-        let batch = std::mem::take(&mut node.batch);
-        let progress = node.engine.plan.progress(handing_over);
-        assert_eq!(node.engine.plan.positions().len(), node.owned.len());
         let mut rows = [0; PARTITIONS];
         for change in batch.changes {
             let (lane, offset) = match &change {

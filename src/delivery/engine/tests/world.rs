@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
-use super::store::{Batch, Store};
+use super::store::{Batch, Sealed, Store};
 use super::target::Target;
 use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::{Engine, Rules};
@@ -50,6 +50,7 @@ pub(super) struct Node {
     pub(super) owned: BTreeSet<usize>,
     pub(super) read_to: [i64; PARTITIONS],
     pub(super) batch: Batch,
+    pub(super) sealed: Option<Sealed>,
     pub(super) fetches: Vec<Fetch>,
     pub(super) frozen: bool,
     /// Whether it has to prove its membership before it sends.
@@ -186,6 +187,7 @@ impl World {
                 owned: BTreeSet::new(),
                 read_to: [0; PARTITIONS],
                 batch: Batch::default(),
+                sealed: None,
                 fetches: Vec::new(),
                 frozen: false,
                 unproven: false,
@@ -412,7 +414,11 @@ impl World {
 
     pub(super) fn commit(&mut self) {
         let Some(n) = self.some_node(|node| node.generation > 0) else { return };
-        self.commit_as(n, false);
+        if self.nodes[n].sealed.is_some() {
+            self.end_commit(n);
+        } else {
+            self.begin_commit(n, false);
+        }
     }
 
     pub(super) fn delivered(&self) -> usize {
