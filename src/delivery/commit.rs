@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::time::Instant;
 
-use crate::kafka::group::Partition;
+use crate::kafka::group::{Membership, Partition};
 use crate::kafka::produce::Outgoing;
 use crate::kafka::transaction::{TransactionError, Transactions};
 
@@ -78,7 +77,7 @@ impl Batch {
 /// and the outcome may be unknown: the committed offsets tell.
 pub(super) fn commit(
     transactions: &Transactions,
-    member: Option<&ConsumerGroupMetadata>,
+    member: Option<&Membership>,
     rows: &[Row],
     positions: &[(Partition, i64)],
     waiting: &dyn Fn(&str),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::time::Instant;
 
 use super::clock::Clock;
@@ -17,14 +16,14 @@ use super::commit::{self, Row};
 use super::results::Heard;
 use super::state::Board;
 use super::worker::{IDLE, Interrupt, Worker};
-use crate::kafka::group::{Member, Partition};
+use crate::kafka::group::{Member, Membership, Partition};
 use crate::kafka::transaction::{TransactionError, Transactions};
 
 /// A transaction's contents.
 struct Job {
     rows: Vec<Row>,
     positions: Vec<(Partition, i64)>,
-    member: Option<Arc<ConsumerGroupMetadata>>,
+    member: Option<Arc<Membership>>,
     began: Instant,
 }
 

@@ -134,6 +134,9 @@ impl ConsumerContext for Context {
     }
 }
 
+/// Proof of a membership, for a transaction's offsets.
+pub type Membership = ConsumerGroupMetadata;
+
 /// A member of a consumer group.
 pub struct Member {
     consumer: BaseConsumer<Context>,
@@ -142,7 +145,7 @@ pub struct Member {
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
     /// Proof of the membership under which the present assignment was given; none without one.
-    proof: Option<Arc<ConsumerGroupMetadata>>,
+    proof: Option<Arc<Membership>>,
 }
 
 impl Member {
@@ -214,7 +217,7 @@ impl Member {
     /// partitions were lost. The broker compares generation and member, not who owns a partition, so a newer generation's
     /// metadata would let through a batch that is no longer ours, and those of a client that is no member any.
     #[must_use]
-    pub const fn metadata(&self) -> Option<&Arc<ConsumerGroupMetadata>> {
+    pub const fn metadata(&self) -> Option<&Arc<Membership>> {
         self.proof.as_ref()
     }
 
