@@ -12,6 +12,7 @@ mod sandbox;
 mod schemas;
 mod send;
 mod spool;
+mod targets;
 mod topics;
 
 use std::path::PathBuf;
@@ -59,6 +60,9 @@ enum Command {
     /// Show, replay or discard what the router set aside
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    /// List, pause or resume targets
+    #[command(subcommand)]
+    Targets(targets::Command),
     /// Run a local stand-in for ERP, CLM and ticketing
     Sandbox(sandbox::Args),
     /// Show configuration
@@ -153,6 +157,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Spool(command) => spool::execute(&config, command, cli.json).await,
             Command::Events(command) => events::execute(&config, command, cli.json).await,
             Command::Quarantine(command) => quarantine::execute(&config, command, cli.json).await,
+            Command::Targets(command) => targets::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,
             Command::Config(_) | Command::Completions { .. } => Ok(Verdict::Done),
         }

@@ -2,8 +2,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | reads | the record topics of each target, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained |
-//! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction |
+//! | reads | the record topics of each target, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained; `control` |
+//! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction; windows and confirmed pauses to `control` |
 //! | promise | a target sees the records of one key in the order of the topic, retries included (G4); none is left out (G3); a failing record holds its key, a failing target itself (G5); a repeat obeys what the target offers against a second document (G6) |
 //! | on failure | what is not committed is repeated: at most `max_concurrency` records, each one in doubt |
 //! | metrics | `delivery_attempts_total`, `delivery_lag_seconds`, `delivery_parked_keys`, `target_state` |
@@ -33,8 +33,13 @@
 //! connection, refused credentials, a rate limit, failure upon failure) parks nothing and gives nothing up: the window
 //! closes, and when its time is over one try at a time asks whether the target works again.
 //!
+//! Windows and an operator's pause go through `control` to every instance of the target: it is read to its end before
+//! the first try. A pause is confirmed when nothing of before it is under way. While a window is open or the target is
+//! paused, the clock that gives records up stands still.
+//!
 //! A step changes memory first and Kafka with the next transaction. Steps that end together share one: it is due as soon
-//! as a record waits for it, or nothing else is under way, at the latest after `commit_every`. It holds
+//! as something waits for it, soon where nothing else is under way, at the latest after `commit_every`. It is made beside
+//! the work: what ends meanwhile is for the next one. It holds
 //!
 //! | row | when |
 //! |---|---|
@@ -81,10 +86,12 @@ mod bucket;
 mod clock;
 mod commit;
 mod committer;
+mod confer;
 mod engine;
 mod error;
 mod intake;
 mod lane;
+mod notices;
 mod places;
 mod plan;
 mod progress;

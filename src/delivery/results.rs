@@ -66,7 +66,7 @@ impl Worker {
         let verdict = &tried.answer.verdict;
         self.s.gauges.tried(verdict.outcome);
         let ended = self.engine.settle(&tried.ticket, tried.n, verdict, tried.started, clock.now);
-        let state = TargetState::of(self.engine.window.trouble());
+        let state = TargetState::of(&self.engine.window);
         self.s.gauges.state(state, tried.task.record.event_id(), &verdict.reason.to_string());
         if ended.head.is_some() {
             let next_try_at = ended.due.map(|due| clock.wall(due.max(clock.now)));

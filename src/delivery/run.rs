@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::notices::{self, Notices};
 use super::rows::{RowEncoders, Rows};
 use super::state::{Board, Gauges};
 use super::task::Reader;
@@ -17,7 +18,7 @@ use crate::config;
 use crate::kafka::layout::{Encoders, Ground, LayoutError};
 use crate::lifecycle::{Panicked, Role, on_thread};
 use crate::targets::Client;
-use crate::topics::{self, ATTEMPTS, DEAD_LETTERS};
+use crate::topics::{self, ATTEMPTS, CONTROL, DEAD_LETTERS};
 
 /// Most of the shutdown's budget that is kept for the last commit.
 const MAX_RESERVE: Duration = Duration::from_secs(5);
@@ -54,6 +55,11 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     let gone = CancellationToken::new();
     let _gone_when_dropped = gone.clone().drop_guard();
     let reserve = MAX_RESERVE.min(settings.shutdown_budget / 4);
+    let control = encoders.of(CONTROL).cloned();
+    let control = control.ok_or_else(|| LayoutError::Avro(AvroError::Unknown(CONTROL.to_owned())))?;
+    let (notices, silent) = (Arc::new(Notices::new(&role.instance)), gone.child_token());
+    let telling = notices::start(Arc::clone(&notices), Arc::clone(&ground), control, silent.clone());
+    let telling = tokio::spawn(on_thread("delivery.control", telling));
     let mut threads: JoinSet<(String, Result<(), Panicked>)> = JoinSet::new();
     for (target, client) in clients {
         let prefix = ground.cluster.prefix();
@@ -65,6 +71,7 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
             ground: Arc::clone(&ground),
             client,
             board: Arc::clone(&board),
+            notices: Arc::clone(&notices),
             runtime: Handle::current(),
             stop: role.stop.clone(),
             gone: gone.clone(),
@@ -87,6 +94,11 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
             board.not_ready(&target, &format!("stopped: {error}"));
             panicked = Some(error);
         }
+    }
+    silent.cancel();
+    if let Ok(Err(error)) = telling.await {
+        tracing::error!(%error, "pauses and windows of targets were no longer shared");
+        panicked = Some(error);
     }
     role.stop.cancelled().await;
     panicked.map_or(Ok(()), |error| Err(error.into()))

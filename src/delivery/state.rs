@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::plan::Plan;
-use super::window::Trouble;
+use super::window::{Trouble, Window};
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::telemetry::{Metrics, RoleHealth};
 
@@ -25,12 +25,14 @@ pub(super) enum TargetState {
     Credentials,
     /// It fails with almost everything: one record at a time is tried, until one succeeds.
     Failing,
+    /// An operator has paused it.
+    Paused,
     /// It cannot go on without an operator.
     Stopped,
 }
 
 impl TargetState {
-    const ALL: [Self; 5] = [Self::Active, Self::Waiting, Self::Credentials, Self::Failing, Self::Stopped];
+    const ALL: [Self; 6] = [Self::Active, Self::Waiting, Self::Credentials, Self::Failing, Self::Paused, Self::Stopped];
 
     const fn name(self) -> &'static str {
         match self {
@@ -38,13 +40,15 @@ impl TargetState {
             Self::Waiting => "waiting",
             Self::Credentials => "credentials",
             Self::Failing => "failing",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
 
-    /// The state that goes with a trouble.
-    pub(super) const fn of(trouble: Option<Trouble>) -> Self {
-        match trouble {
+    /// The state that goes with a window.
+    pub(super) fn of(window: &Window) -> Self {
+        match window.trouble() {
+            _ if window.is_paused() => Self::Paused,
             None => Self::Active,
             Some(Trouble::RateLimited | Trouble::Unreachable) => Self::Waiting,
             Some(Trouble::Credentials) => Self::Credentials,
@@ -90,6 +94,7 @@ impl Gauges {
                 tracing::error!(target_name = target, event_id, reason, "target refuses our credentials");
             }
             TargetState::Failing => tracing::error!(target_name = target, event_id, reason, "target is failing"),
+            TargetState::Paused => tracing::warn!(target_name = target, reason, "target is paused"),
             TargetState::Stopped => tracing::error!(target_name = target, reason, "target is stopped"),
         }
     }
@@ -166,8 +171,14 @@ mod tests {
         let mut gauges = Gauges::new(Arc::clone(&metrics), "erp");
         let is = |state: &str| metrics.target_state.with_label_values(&["erp", state]).get();
         assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (1, 0, 0, 0));
-        gauges.state(TargetState::of(Some(Trouble::Credentials)), "e-1", "http_401");
+        let mut window = Window::default();
+        let now = Instant::now();
+        window.failed(Trouble::Credentials, None, EVERY, now, now);
+        gauges.state(TargetState::of(&window), "e-1", "http_401");
         assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (0, 0, 1, 0));
+        window.pause(true, now);
+        gauges.state(TargetState::of(&window), "", "ann@ops");
+        assert_eq!((is("credentials"), is("paused")), (0, 1));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The time in which a target as a whole is left alone: a rate limit, no connection, refused credentials,
-//! or failure upon failure.
+//! The time in which a target as a whole is left alone: a rate limit, no connection, refused credentials, failure upon
+//! failure, or an operator's word. What one instance finds, the others go by as well.
 //!
 //! Pure; time is a parameter. A window ends in two steps: when its time is over, one try at a time goes out, as a
 //! probe; when one of those finds the target working, all go again. The clock of [`Window::waited`] runs until then,
@@ -22,18 +22,39 @@ pub(super) enum Trouble {
     Failing,
 }
 
+impl Trouble {
+    const ALL: [Self; 4] = [Self::RateLimited, Self::Unreachable, Self::Credentials, Self::Failing];
+
+    /// Its name in `control`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Unreachable => "unreachable",
+            Self::Credentials => "credentials",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// The trouble of this name. One that a newer version knows is taken as failing: one try at a time.
+    pub(super) fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|trouble| trouble.name() == name).unwrap_or(Self::Failing)
+    }
+}
+
 /// The waiting window of one target.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     open: Option<Open>,
-    /// Sum of the windows that are over.
+    paused: bool,
+    /// Since when it is open, paused or both.
+    held: Option<Instant>,
+    /// Sum of the times before that.
     waited: Duration,
 }
 
 #[derive(Debug)]
 struct Open {
     trouble: Trouble,
-    since: Instant,
     until: Instant,
     /// Probes that failed in a row, the first failure included.
     failures: u32,
@@ -63,15 +84,54 @@ impl Window {
     /// How many tries may be under way, out of `max`.
     pub(super) fn limit(&self, max: usize, now: Instant) -> usize {
         match &self.open {
+            _ if self.paused => 0,
             None => max,
             Some(open) if now < open.until => 0,
             Some(_) => 1,
         }
     }
 
+    /// Whether an operator has paused the target.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// An operator pauses the target, or lets it go on.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        self.paused = paused;
+        self.hold(now);
+    }
+
+    /// Keeps the time that does not count against records.
+    fn hold(&mut self, now: Instant) {
+        if self.paused || self.open.is_some() {
+            self.held.get_or_insert(now);
+        } else if let Some(since) = self.held.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+
+    /// What others should know: why the target is in trouble, and until when nothing is tried.
+    pub(super) fn shown(&self) -> Option<(Trouble, Instant)> {
+        self.open.as_ref().map(|open| (open.trouble, open.until))
+    }
+
+    /// Another instance found the target in trouble, or working.
+    pub(super) fn hear(&mut self, said: Option<(Trouble, Instant)>, now: Instant) {
+        match (said, &mut self.open) {
+            (None, _) => self.open = None,
+            (Some((trouble, until)), None) => self.open = Some(Open { trouble, until, failures: 1 }),
+            (Some((trouble, until)), Some(open)) if until > open.until => {
+                (open.trouble, open.until) = (trouble, until);
+            }
+            _ => {}
+        }
+        self.hold(now);
+    }
+
     /// How long the target was in trouble until now, all together.
     pub(super) fn waited(&self, now: Instant) -> Duration {
-        self.waited + self.open.as_ref().map_or(Duration::ZERO, |open| now.saturating_duration_since(open.since))
+        self.waited + self.held.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// A try that began at `started` found the target in trouble. `asked` is what the target asked for, which always
@@ -87,7 +147,7 @@ impl Window {
     ) {
         let wait = asked.unwrap_or(backoff);
         match &mut self.open {
-            None => self.open = Some(Open { trouble, since: now, until: now + wait, failures: 1 }),
+            None => self.open = Some(Open { trouble, until: now + wait, failures: 1 }),
             Some(open) => {
                 let probe = started >= open.until;
                 if probe {
@@ -99,14 +159,15 @@ impl Window {
                 }
             }
         }
+        self.hold(now);
     }
 
     /// A try that began at `started` found the target working. Only a probe says so: an answer to what was under way
     /// when the window opened does not end it.
     pub(super) fn worked(&mut self, started: Instant, now: Instant) {
         if self.is_probe(started) {
-            self.waited = self.waited(now);
             self.open = None;
+            self.hold(now);
         }
     }
 }
@@ -138,6 +199,43 @@ mod tests {
         window.worked(at(27), at(28));
         assert_eq!((window.limit(16, at(28)), window.failures(), window.trouble()), (16, 0, None));
         assert_eq!(window.waited(at(40)), SECOND * 27);
+    }
+
+    #[test]
+    fn a_pause_outlasts_a_window_and_its_time_counts_once() {
+        let t0 = Instant::now();
+        let at = |s: u32| t0 + SECOND * s;
+        let mut window = Window::default();
+        window.pause(true, at(0));
+        window.failed(Trouble::Failing, None, SECOND * 5, t0, at(2));
+        assert_eq!((window.limit(16, at(10)), window.is_paused()), (0, true));
+        window.pause(false, at(20));
+        assert_eq!(window.limit(16, at(20)), 1, "what was in trouble before is asked by one first");
+        assert_eq!(window.waited(at(25)), SECOND * 25);
+        window.worked(at(20), at(30));
+        assert_eq!((window.waited(at(40)), window.limit(16, at(40))), (SECOND * 30, 16));
+        window.pause(true, at(50));
+        window.pause(false, at(60));
+        assert_eq!(window.waited(at(70)), SECOND * 40);
+    }
+
+    #[test]
+    fn what_another_instance_found_counts_here() {
+        let t0 = Instant::now();
+        let at = |s: u32| t0 + SECOND * s;
+        let mut window = Window::default();
+        window.hear(Some((Trouble::RateLimited, at(10))), at(1));
+        assert_eq!((window.limit(16, at(9)), window.limit(16, at(10))), (0, 1));
+        window.hear(Some((Trouble::Credentials, at(5))), at(2));
+        assert_eq!(window.shown(), Some((Trouble::RateLimited, at(10))), "a shorter one does not");
+        window.hear(Some((Trouble::Credentials, at(20))), at(2));
+        assert_eq!(window.shown(), Some((Trouble::Credentials, at(20))));
+        window.hear(None, at(12));
+        assert_eq!((window.limit(16, at(12)), window.waited(at(30))), (16, SECOND * 11));
+        for trouble in Trouble::ALL {
+            assert_eq!(Trouble::named(trouble.name()), trouble);
+        }
+        assert_eq!(Trouble::named("something newer"), Trouble::Failing);
     }
 
     #[test]

@@ -17,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::attempt;
 use super::commit::Batch;
 use super::committer::Committer;
+use super::confer::Conferred;
 use super::engine::{Engine, Rules};
 use super::error::Stopped;
 use super::lane::{Go, Limits};
+use super::notices::Notices;
 use super::restore::UnknownState;
 use super::results::Heard;
 use super::rows::Rows;
@@ -56,6 +58,7 @@ pub(super) struct Setup {
     pub(super) rows: Rows,
     pub(super) gauges: Gauges,
     pub(super) board: Arc<Board>,
+    pub(super) notices: Arc<Notices>,
     pub(super) runtime: Handle,
     /// Says when to stop.
     pub(super) stop: CancellationToken,
@@ -76,6 +79,7 @@ pub(super) struct Worker {
     pub(super) committing: Option<Instant>,
     /// Number of the session, which tells its commits from earlier ones'.
     pub(super) session: u64,
+    pub(super) conferred: Conferred,
     pub(super) heard: (SyncSender<Heard>, Receiver<Heard>),
     shelf: Option<Shelf>,
     cut: CancellationToken,
@@ -153,6 +157,7 @@ impl Worker {
             heard: sync_channel(target.max_concurrency + MAX_WAITING + 2),
             committing: None,
             session: 0,
+            conferred: Conferred::default(),
             shelf: None,
             cut: setup.gone.child_token(),
             proved: None,
@@ -235,6 +240,7 @@ impl Worker {
                 return self.commit_all(member, committer, true);
             }
             let mut some = self.hear()?;
+            self.confer();
             self.dispatch(member, committer)?;
             some |= self.read(member, committer)?;
             self.dispatch(member, committer)?;
@@ -252,7 +258,7 @@ impl Worker {
 
     /// Starts everything that may go now. Nothing while Kafka is away: what cannot be written down would be repeated.
     fn dispatch(&mut self, member: &Member, committer: &Committer<'_>) -> Result<(), Interrupt> {
-        if !self.joined || (self.away.is_some() && self.stash.is_empty()) {
+        if !self.joined || !self.s.notices.is_complete() || (self.away.is_some() && self.stash.is_empty()) {
             return Ok(());
         }
         loop {

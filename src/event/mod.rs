@@ -16,6 +16,7 @@ mod mark;
 mod money;
 mod records;
 mod seen;
+mod target_fact;
 
 pub use attempt::{Attempt, AttemptOutcome, DeadLetter, MAX_ANSWER_BYTES, MAX_ATTEMPTS_IN_DEAD_LETTER};
 pub use audit::AuditEntry;
@@ -31,3 +32,4 @@ pub use records::{
     InvoiceStatus, Provenance, Record, Related, ReviewRecord, Routing, Supplier, TransactionRecord, Validation,
 };
 pub use seen::{DecidedBody, Seen, SeenState};
+pub use target_fact::{Pause, TargetFact};

@@ -28,6 +28,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// For taking over what the library has said meanwhile; a poll without time takes one line of many.
 const HEAR: Duration = Duration::from_millis(5);
 
+/// The instance behind a static member's id.
+fn instance_of(member: &str) -> &str {
+    const UUID: usize = "-00000000-0000-0000-0000-000000000000".len();
+    member.len().checked_sub(UUID).and_then(|at| member.get(..at)).unwrap_or(member)
+}
+
 /// Creates and checks topics.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
@@ -84,6 +90,23 @@ impl std::fmt::Display for Change {
 }
 
 impl Admin {
+    /// Instances that are members of a group (name without prefix) now. Blocks.
+    ///
+    /// # Errors
+    /// When the cluster is away.
+    pub fn members(&self, group: &str) -> Result<Vec<String>, AdminError> {
+        let name = format!("{}{group}", self.prefix);
+        let list = self.looker.client().fetch_group_list(Some(&name), REQUEST_TIMEOUT);
+        let list = list.map_err(|cause| AdminError::Away {
+            brokers: self.brokers.clone(),
+            what: format!("list the members of {name}"),
+            cause: cause.to_string(),
+        })?;
+        // The broker makes the id of a static member: `<instance>-<uuid>`.
+        let members = list.groups().iter().flat_map(|group| group.members());
+        Ok(members.map(|member| instance_of(member.id()).to_owned()).collect())
+    }
+
     /// An administrator of this cluster; `partitions` and `replication` are for topics it creates.
     ///
     /// # Errors

@@ -7,12 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::codec::DecodeError;
-use super::group::Partition;
+use super::control::{self, ControlError};
 use super::layout::{Ground, LayoutError};
-use super::produce::{Outgoing, Producer};
-use super::restore::{RestoreError, read_to_end};
-use crate::event::{Control, ControlKind, Timestamp};
+use super::produce::Producer;
+use crate::event::ControlKind;
 use crate::topics::{self, Kind};
 
 /// Bound on reading `control`, and on writing to it.
@@ -32,10 +30,7 @@ pub struct Identity {
 pub enum IdentityError {
     /// `control` cannot be read.
     #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// What stands there cannot be read.
-    #[error("control: {0}")]
-    Decode(#[from] DecodeError),
+    Control(#[from] ControlError),
     /// The cluster or the registry is away, or refuses.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -49,22 +44,9 @@ pub enum IdentityError {
 /// # Errors
 /// When the cluster is away, or a schema.
 pub fn read(ground: &Ground, runtime: &tokio::runtime::Handle) -> Result<BTreeMap<String, Identity>, IdentityError> {
-    let control = Partition { topic: ground.cluster.topic(topics::CONTROL), number: 0 };
-    let decoder = ground.decoder();
-    let mut known = BTreeMap::new();
-    let mut fault = None;
-    read_to_end(&ground.cluster, &[control], BOUND, |row| {
-        match decoder.decode_blocking::<Control>(runtime, row.value.as_deref()) {
-            Ok(fact) if fact.kind == ControlKind::Topic => {
-                // A fact that a newer version wrote differently: no identity, so nothing is trusted.
-                known.remove(&fact.name);
-                known.extend(serde_json::from_str(&fact.body).ok().map(|identity| (fact.name, identity)));
-            }
-            Ok(_) | Err(DecodeError::Empty) => {}
-            Err(error) => fault = Some(error),
-        }
-    })?;
-    fault.map_or(Ok(known), |error| Err(error.into()))
+    let (facts, _) = control::read(ground, runtime, ControlKind::Topic)?;
+    // A fact that a newer version wrote differently is no identity, so nothing is trusted.
+    Ok(facts.into_iter().filter_map(|(name, fact)| Some((name, serde_json::from_str(&fact.body).ok()?))).collect())
 }
 
 /// Gives identities to the topics that need one and have none, and new ones to those just created (Kafka's names);
@@ -93,21 +75,10 @@ pub async fn give(ground: &Ground, created: &[String]) -> Result<Vec<String>, Id
             continue;
         }
         let identity = Identity { id: Uuid::now_v7(), partitions };
-        let fact = Control {
-            kind: ControlKind::Topic,
-            name: topic.name.clone(),
-            at: Timestamp::now(),
-            instance: "topics".to_owned(),
-            body: serde_json::to_string(&identity).map_err(|error| refused(&error))?,
-        };
-        let record = Outgoing {
-            topic: ground.cluster.topic(topics::CONTROL),
-            partition: Some(0),
-            key: fact.key().into_bytes(),
-            value: encoder.encode(&fact).map_err(|error| refused(&error))?,
-            headers: super::headers::Headers::default(),
-            timestamp_ms: Some(fact.at.as_millis()),
-        };
+        let body = serde_json::to_string(&identity).map_err(|error| refused(&error))?;
+        let about = (ControlKind::Topic, topic.name.clone());
+        let record =
+            control::record(&ground.cluster, &encoder, about, "topics", body).map_err(|error| refused(&error))?;
         producer.send(&record).await.map_err(|error| refused(&error))?;
         given.push(full);
     }

@@ -20,6 +20,7 @@ pub mod admin;
 pub mod client;
 pub mod codec;
 mod complaints;
+pub mod control;
 pub mod group;
 pub mod headers;
 pub mod identity;

@@ -179,7 +179,7 @@ pub fn read_to_end(
 }
 
 /// Whether the client goes on by itself after this error.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),

@@ -1,14 +1,15 @@
-//! What operators do to events: each action and its entry in `audit` are one transaction.
+//! What operators do to events and targets: each action and its entry in `audit` are one transaction.
 //!
 //! | | |
 //! |---|---|
-//! | reads | `quarantine` |
-//! | writes | `received.<source>` (marked rows, see [`crate::event::Mark`]), `audit` |
+//! | reads | `quarantine`, `control` |
+//! | writes | `received.<source>` (marked rows, see [`crate::event::Mark`]), `control`, `audit` |
 //! | promise | nothing is done without an entry that says who did it; what is asked twice is done once, by the router |
 //! | on failure | a transaction of at most [`BATCH`] events is whole or nothing; asked again, the rest is done |
 
 mod audit;
 mod quarantine;
+pub mod targets;
 
 pub use audit::actor;
 pub use quarantine::{Aside, BATCH, Done, OperateError, Selection, act, bodies, by_reason, waiting};

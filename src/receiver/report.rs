@@ -7,11 +7,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::publish::Publisher;
-use crate::event::{Control, ControlKind, Timestamp};
+use crate::event::ControlKind;
 use crate::kafka::client::Cluster;
-use crate::kafka::headers::Headers;
+use crate::kafka::control;
 use crate::kafka::layout::Encoders;
-use crate::kafka::produce::{Outgoing, Producer};
+use crate::kafka::produce::Producer;
 use crate::spool::{Spool, Status};
 use crate::topics;
 
@@ -50,24 +50,11 @@ impl Reporter {
             return;
         }
         let Some(encoder) = encoders.of(topics::CONTROL) else { return };
-        let fact = Control {
-            kind: ControlKind::Spool,
-            name: self.receiver_id.clone(),
-            at: Timestamp::now(),
-            instance: self.receiver_id.clone(),
-            body: status.to_json().to_string(),
-        };
-        let value = match encoder.encode(&fact) {
-            Ok(value) => value,
+        let about = (ControlKind::Spool, self.receiver_id.clone());
+        let body = status.to_json().to_string();
+        let record = match control::record(&self.cluster, encoder, about, &self.receiver_id, body) {
+            Ok(record) => record,
             Err(error) => return tracing::error!(%error, "the spool's state cannot be written down"),
-        };
-        let record = Outgoing {
-            topic: self.cluster.topic(topics::CONTROL),
-            partition: None,
-            key: fact.key().into_bytes(),
-            value,
-            headers: Headers::default(),
-            timestamp_ms: Some(fact.at.as_millis()),
         };
         match timeout(WAIT, self.producer.send(&record)).await {
             Ok(Ok(_)) => self.told = Some(status),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod parked;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,0 +1,134 @@
+//! `ledgerhook targets`: where deliveries go, and an operator's word on it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::{Failure, Verdict, print};
+use crate::app;
+use crate::config::{Config, Target};
+use crate::event::Timestamp;
+use crate::operate::targets::{self, Known};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List the targets, and what all instances know of each
+    List,
+    /// Send nothing to a target; returns when no instance has anything under way, or names those that do not answer
+    Pause(Word),
+    /// Let a target go on
+    Resume(Word),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Word {
+    /// The target
+    name: String,
+    /// Why; it stands in the audit and in the logs of all instances
+    #[arg(long)]
+    reason: Option<String>,
+    /// Longest wait for the instances, in seconds
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    wait: u64,
+}
+
+pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
+    match command {
+        Command::List => list(config, json),
+        Command::Pause(word) => say(config, word, true, json).await,
+        Command::Resume(word) => say(config, word, false, json).await,
+    }
+}
+
+fn list(config: &Config, json: bool) -> Result<Verdict, Failure> {
+    let ground = app::ground(config)?;
+    let runtime = Handle::current();
+    let known = block_in_place(|| targets::known(&ground, &runtime))?;
+    let mut rows = Vec::new();
+    for (name, target) in &config.targets {
+        let known = known.get(name).cloned().unwrap_or_default();
+        let instances = block_in_place(|| targets::instances(&ground, name))?;
+        if json {
+            rows.push(row(target, &known, &instances));
+        } else {
+            print::line(line(target, &known, &instances));
+        }
+    }
+    if json {
+        print::line(json!({ "targets": rows }));
+    } else if config.targets.is_empty() {
+        print::line("no targets are configured");
+    }
+    Ok(Verdict::Done)
+}
+
+fn state(known: &Known) -> &str {
+    match (&known.pause, &known.window) {
+        (Some(pause), _) if pause.paused => "paused",
+        (_, Some((trouble, ..))) => trouble,
+        _ => "active",
+    }
+}
+
+fn row(target: &Target, known: &Known, instances: &[String]) -> Value {
+    json!({
+        "name": target.name,
+        "records": target.records,
+        "state": state(known),
+        "pause": known.pause.as_ref().filter(|pause| pause.paused).map(|pause| json!({
+            "by": pause.by,
+            "reason": pause.reason,
+            "at": pause.at.to_string(),
+        })),
+        "window": known.window.as_ref().map(|(trouble, until, instance)| json!({
+            "trouble": trouble,
+            "until": until.to_string(),
+            "found_by": instance,
+        })),
+        "instances": instances,
+    })
+}
+
+fn line(target: &Target, known: &Known, instances: &[String]) -> String {
+    let mut line = format!("{}: {}, takes {}", target.name, state(known), target.records.join(", "));
+    if let Some(pause) = known.pause.as_ref().filter(|pause| pause.paused) {
+        let why = pause.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        line = format!("{line}; paused by {} at {}{why}", pause.by, pause.at);
+    }
+    if let Some((trouble, until, instance)) = &known.window {
+        let when = if *until > Timestamp::now() { "next try at" } else { "tried one by one since" };
+        line = format!("{line}; {trouble} as {instance} found, {when} {until}");
+    }
+    match instances {
+        [] => format!("{line}; nobody delivers to it now"),
+        instances => format!("{line}; delivered to by {}", instances.join(", ")),
+    }
+}
+
+async fn say(config: &Config, word: Word, paused: bool, json: bool) -> Result<Verdict, Failure> {
+    let Word { name, reason, wait } = word;
+    if !config.targets.contains_key(&name) {
+        let names: Vec<&str> = config.targets.keys().map(String::as_str).collect();
+        return Err(Failure::Usage(format!("no target {name}; the configuration has: {}", names.join(", "))));
+    }
+    let ground = app::ground(config)?;
+    let runtime = Handle::current();
+    let (encoders, _) = ground.look().await?;
+    let word = block_in_place(|| targets::pause(&ground, &encoders, &name, paused, reason))?;
+    let wait = Duration::from_secs(wait);
+    let missing = block_in_place(|| targets::unconfirmed(&ground, &runtime, &name, &word, wait))?;
+    let done = if paused { "paused" } else { "resumed" };
+    if json {
+        print::line(json!({ "target": name, "operation": word.id, "state": done, "unconfirmed": missing }));
+    } else if missing.is_empty() {
+        print::line(format_args!("{name}: {done}"));
+    } else {
+        print::line(format_args!(
+            "{name}: {done}, but not yet confirmed by {}; `targets list` tells who is there",
+            missing.join(", ")
+        ));
+    }
+    Ok(if missing.is_empty() { Verdict::Done } else { Verdict::Failed })
+}
