@@ -15,9 +15,11 @@
 //! | `units`, `checks`, `secret` | forms of text: durations and sizes, URLs and pointers, references to secrets |
 //! | `ranges`, `tls` | ranges of IP addresses, certificates and keys |
 //! | `presets` | the embedded descriptions of sources and targets |
+//! | `description` | what a target is, as data |
 //! | the others | one or a few sections each |
 
 mod checks;
+pub mod description;
 mod fault;
 mod kafka;
 mod presets;
@@ -52,7 +54,7 @@ pub use secret::Secret;
 pub use source::{Source, SourceSecret, TestWhen, TimeFormat};
 pub use spool::Spool;
 pub use stages::{Delivery, Receiver, Router};
-pub use target::{OnGiveUp, RateLimit, Retry, Start, Target, TargetPreset, TargetTls};
+pub use target::{OnGiveUp, RateLimit, Retry, Start, Target, TargetTls};
 pub use tls::{ClientAuth, ClientCa, Identity, Tls};
 
 use fault::{Complaint, Place};

@@ -26,11 +26,87 @@ pub(super) const SOURCES: Presets = Presets(&[
     ("slack", "sources/slack.toml", include_str!("../../config/sources/slack.toml")),
 ]);
 
-/// Presets of `[targets.<name>]`.
-pub(super) const TARGETS: Presets = Presets(&[
-    ("webhook", "targets/webhook.toml", include_str!("../../config/targets/webhook.toml")),
-    ("sandbox", "targets/sandbox.toml", include_str!("../../config/targets/sandbox.toml")),
-]);
+/// What every target starts from.
+const TARGET_DEFAULTS: (&str, &str) = ("targets.toml", include_str!("../../config/targets.toml"));
+
+macro_rules! target_presets {
+    ($($name:literal),* $(,)?) => {
+        /// Presets of `[targets.<name>]`.
+        pub(super) const TARGETS: &[Embedded] = &[$((
+            $name,
+            concat!("targets/", $name, ".toml"),
+            include_str!(concat!("../../config/targets/", $name, ".toml")),
+        )),*];
+    };
+}
+
+target_presets!("webhook", "sandbox");
+
+/// A target's table and what it is, not read yet.
+pub(super) struct Described {
+    /// The preset's name, or the path of its file.
+    pub(super) preset: String,
+    /// Where the description stands.
+    pub(super) place: Place,
+    /// The description, without its `[defaults]`.
+    pub(super) description: Table,
+    /// The user's table, laid on those and on what every target starts from.
+    pub(super) table: Table,
+}
+
+/// Follows a target's preset: one of the embedded ones, or a file of the user's, told by a `/` or its ending.
+pub(super) fn describe(cx: &Context<'_>, path: &str, name: &str, place: &Place, table: Table) -> Option<Described> {
+    let (preset, said_at) = preset(cx, path, name, place, &table)?;
+    let (mut description, described_at) = if is_path(&preset) {
+        let at = Place::start_of(&preset);
+        let text = std::fs::read_to_string(&preset).map_err(|error| {
+            let complaint = Complaint::new(format!("cannot read `{preset}`: {error}"));
+            cx.fault(&said_at, &format!("{path}.preset"), complaint.hint("the path of a target's description"));
+        });
+        match tree::parse(&text.ok()?, &at) {
+            Ok(description) => (description, at),
+            Err(faults) => {
+                for fault in faults {
+                    cx.fault(&at.at_line(fault.line.unwrap_or(1)), &fault.key, Complaint::new(fault.what));
+                }
+                return None;
+            }
+        }
+    } else {
+        let known: Vec<&str> = TARGETS.iter().map(|(name, ..)| *name).collect();
+        let Some((_, file, text)) = TARGETS.iter().find(|(known, ..)| *known == preset) else {
+            let complaint = Complaint::new(format!("no preset is called `{preset}`"));
+            let hint = did_you_mean(&preset, known.iter().copied()).unwrap_or_else(|| {
+                format!("set `preset` to one of {}, or to the path of a description", known.join(", "))
+            });
+            cx.fault(&said_at, &format!("{path}.preset"), complaint.hint(hint));
+            return None;
+        };
+        (built_in(cx, file, text), Place::BuiltIn { file, line: 1 })
+    };
+    let mut layers = built_in(cx, TARGET_DEFAULTS.0, TARGET_DEFAULTS.1);
+    if let Some(Node { value: Value::Table(defaults), .. }) = description.remove("defaults") {
+        tree::overlay(&mut layers, defaults);
+    }
+    tree::overlay(&mut layers, table);
+    Some(Described { preset, place: described_at, description, table: layers })
+}
+
+fn is_path(preset: &str) -> bool {
+    preset.contains('/') || preset.ends_with(".toml")
+}
+
+/// The preset's name and who said it: the target's own name unless the key `preset` says another.
+fn preset(cx: &Context<'_>, path: &str, name: &str, place: &Place, table: &Table) -> Option<(String, Place)> {
+    match table.get("preset") {
+        None => Some((name.to_owned(), place.clone())),
+        Some(Node { value: Value::Text(preset), place }) => Some((preset.clone(), place.clone())),
+        Some(Node { value, place }) => {
+            cx.fault(place, &format!("{path}.preset"), not("text", value));
+            None
+        }
+    }
+}
 
 impl Presets {
     /// The presets' names, the common base first.

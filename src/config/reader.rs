@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fault::{Complaint, Fault, Faults, Place, did_you_mean};
 use super::tree::{Node, Table, Value};
 
+/// What options of descriptions begin with.
+pub(super) const DESCRIPTION: &str = "description";
+
 /// What all readers of one configuration share.
 pub(super) struct Context<'e> {
     /// Looks up the variables that `env:` references name.
@@ -66,6 +69,11 @@ impl<'c> Reader<'c> {
         Self::new(cx, place, table, String::new(), String::new())
     }
 
+    /// A reader of a target's description. Its options are no options of the configuration.
+    pub(super) fn of_description(cx: &'c Context<'c>, place: Place, table: Table) -> Self {
+        Self::new(cx, place, table, String::new(), DESCRIPTION.to_owned())
+    }
+
     fn new(cx: &'c Context<'c>, place: Place, left: Table, path: String, pattern: String) -> Self {
         Self {
             cx,
@@ -99,6 +107,15 @@ impl<'c> Reader<'c> {
                 None
             }
         }
+    }
+
+    /// The table under `key` as it stands, for names that its writer chooses; its absence is a fault.
+    pub(super) fn table_at(&mut self, key: &'static str, hint: &str) -> Table {
+        if !self.has(key) {
+            self.missing(key, hint);
+        }
+        self.option(key, "");
+        self.table(key).map(|(_, table)| table).unwrap_or_default()
     }
 
     /// Like [`Reader::take`], and its absence is a fault.

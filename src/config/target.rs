@@ -1,13 +1,17 @@
 //! `[targets.<name>]`: where records go.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value as Json;
 
 use super::checks;
-use super::fault::Complaint;
-use super::presets::TARGETS;
+use super::description::{Auth, Description, Grant, read_secrets, read_settings};
+use super::fault::{Complaint, Place};
+use super::presets::{self, Described};
 use super::reader::{Reader, not};
 use super::secret::Secret;
 use super::tree::{Node, Value};
@@ -18,7 +22,7 @@ pub struct Target {
     /// The table's name: part of topics' names, of metric labels and of keys.
     pub name: String,
     /// What kind of system it is.
-    pub preset: TargetPreset,
+    pub description: Arc<Description>,
     /// The record topics it takes, out of [`RECORD_TOPICS`](super::RECORD_TOPICS); at least one, none twice, in
     /// alphabetical order.
     pub records: Vec<String>,
@@ -28,8 +32,14 @@ pub struct Target {
     pub url: String,
     /// Whether it may stand at a private, loopback or link-local address.
     pub allow_private_addresses: bool,
-    /// Key of the Standard Webhooks signature; always there for [`TargetPreset::Webhook`].
-    pub signing_secret: Option<Secret>,
+    /// What the description's templates ask for, by name; null where it may be left out and is.
+    pub settings: BTreeMap<String, Json>,
+    /// The secrets that the description names.
+    pub secrets: BTreeMap<String, Secret>,
+    /// File that keeps the newest refresh token; always there where the description has one.
+    pub token_file: Option<PathBuf>,
+    /// How long the target may still act on a request whose answer was lost.
+    pub settle: Duration,
     /// When a failed attempt is repeated, and for how long.
     pub retry: Retry,
     /// What becomes of a record that is given up.
@@ -66,15 +76,6 @@ pub struct RateLimit {
     pub per: Duration,
 }
 
-/// Kinds of targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetPreset {
-    /// POST of the record as JSON, signed as Standard Webhooks say.
-    Webhook,
-    /// The local stand-in that `ledgerhook sandbox` runs.
-    Sandbox,
-}
-
 /// Where a new target begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -106,8 +107,6 @@ pub enum OnGiveUp {
     Hold,
 }
 
-const PRESETS: [(&str, TargetPreset); 2] = [("webhook", TargetPreset::Webhook), ("sandbox", TargetPreset::Sandbox)];
-
 const GIVE_UPS: [(&str, OnGiveUp); 2] = [("dead_letter", OnGiveUp::DeadLetter), ("hold", OnGiveUp::Hold)];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -121,31 +120,42 @@ impl Target {
             if let Err(complaint) = checks::name(&name) {
                 root.cx.fault(&place, &path, complaint);
             }
-            if let Some(table) = TARGETS.under(root.cx, &path, &name, &place, table) {
-                let target = Self::read(root.entry("targets", &name, place, table), &name);
+            if let Some(described) = presets::describe(root.cx, &path, &name, &place, table) {
+                let target = Self::read(root, &name, place, described);
                 targets.insert(name, target);
             }
         }
         targets
     }
 
-    fn read(mut r: Reader<'_>, name: &str) -> Self {
-        let signed = r.has("signing_secret");
+    fn read(root: &Reader<'_>, name: &str, place: Place, described: Described) -> Self {
+        let Described { preset, place: described_at, description, table } = described;
+        let r = Reader::of_description(root.cx, described_at, description);
+        let description = Description::read(r, &preset);
+        Self::read_user(root.entry("targets", name, place, table), name, description)
+    }
+
+    fn read_user(mut r: Reader<'_>, name: &str, description: Description) -> Self {
         if !r.has("start") {
             r.missing("start", "\"now\", \"earliest\" or a time: a new target must say where it begins");
         }
         if !r.has("records") {
             r.missing("records", "the record topics it takes, as in records = [\"invoices\"]");
         }
-        let preset = r.choice("preset", &PRESETS).unwrap_or(TargetPreset::Sandbox);
+        // The preset was followed before; its key is known here.
+        r.optional_text("preset", checks::some);
+        agreed(&mut r, &description);
+        let signing_secret = r.optional_secret("signing_secret");
         let target = Self {
             name: name.to_owned(),
-            preset,
-            records: records(&mut r),
+            records: records(&mut r, &description),
             start: r.take("start", "", start).unwrap_or(Start::Now),
             url: r.text("url", checks::url),
             allow_private_addresses: r.flag("allow_private_addresses"),
-            signing_secret: r.optional_secret("signing_secret"),
+            settings: read_settings(&mut r, &description.settings),
+            secrets: read_secrets(&mut r, &description.secrets, signing_secret),
+            token_file: r.optional_text("token_file", checks::some).map(PathBuf::from),
+            settle: r.duration("settle", Duration::ZERO..=3_600 * SECOND),
             retry: Retry::read(r.section("retry")),
             on_give_up: r.choice("on_give_up", &GIVE_UPS).unwrap_or(OnGiveUp::DeadLetter),
             timeout: r.duration("timeout", 100 * SECOND / 1_000..=600 * SECOND),
@@ -153,9 +163,15 @@ impl Target {
             max_concurrency: r.number("max_concurrency", 1..=1_000),
             rate_limit: r.optional_section("rate_limit").map(RateLimit::read),
             tls: r.optional_section("tls").map(TargetTls::read).unwrap_or_default(),
+            description: Arc::new(description),
         };
-        if preset == TargetPreset::Webhook && !signed {
-            r.missing("signing_secret", "the receiver checks it: write \"env:NAME\" or \"file:PATH\"");
+        let rotates =
+            matches!(&target.description.auth, Auth::OAuth(oauth) if matches!(oauth.grant, Grant::RefreshToken(_)));
+        if rotates && target.token_file.is_none() && !r.spoilt("token_file") {
+            r.missing(
+                "token_file",
+                "a file of its own that this process may write: the target changes the refresh token",
+            );
         }
         if r.clean("timeout") && r.clean("connect_timeout") && target.connect_timeout > target.timeout {
             r.fault_between("connect_timeout", "timeout", Complaint::new("`connect_timeout` is longer than `timeout`"));
@@ -212,11 +228,31 @@ impl Retry {
     }
 }
 
-fn records(r: &mut Reader<'_>) -> Vec<String> {
+/// Whoever uses what was never tried has to say so.
+fn agreed(r: &mut Reader<'_>, description: &Description) {
+    let agrees = r.optional_flag("experimental");
+    if description.experimental && !agrees && !r.spoilt("experimental") {
+        let what = format!(
+            "is missing: preset `{}` never met a real system or its maker's own description of it",
+            description.name
+        );
+        r.fault("experimental", Complaint::new(what).hint("`experimental = true` says that you try it all the same"));
+    }
+}
+
+fn records(r: &mut Reader<'_>, description: &Description) -> Vec<String> {
     if !r.has("records") {
         return Vec::new();
     }
-    let mut records = r.texts("records", checks::record_topic);
+    let taken: Vec<&str> = description.records.keys().map(String::as_str).collect();
+    let mut records = r.items("records", |text| {
+        checks::record_topic(text)?;
+        if taken.is_empty() || taken.contains(&text) {
+            return Ok(text.to_owned());
+        }
+        let complaint = Complaint::new(format!("preset `{}` does not take `{text}`", description.name));
+        Err(complaint.hint(format!("it takes {}", taken.join(", "))))
+    });
     if r.clean("records") && records.is_empty() {
         r.fault("records", Complaint::new("is empty: nothing would ever go there"));
     }

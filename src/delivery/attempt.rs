@@ -13,7 +13,7 @@ use super::repeat::Step;
 use super::results::Heard;
 use super::task::Task;
 use crate::event::Timestamp;
-use crate::targets::{Answer, Client, Fault, of_fault};
+use crate::targets::{Answer, Client, Fault};
 
 /// A try that ended.
 #[derive(Debug)]
@@ -49,11 +49,8 @@ pub(super) fn start(
     let sent = Arc::clone(&task);
     // A task of its own, so that a panic in it is a result as well.
     let exchange = runtime.spawn(async move {
-        match step {
-            Step::Send => cut.run_until_cancelled(client.send(&sent.record, started_at)).await,
-            // No preset has a look-up, and the class of none asks for one; should it, nothing is sent unlooked.
-            Step::LookUp => Some(refused("the target has no look-up")),
-        }
+        let look_first = step == Step::LookUp;
+        cut.run_until_cancelled(client.send(&sent.record, started_at, look_first)).await
     });
     runtime.spawn(async move {
         let answer = match exchange.await {
@@ -68,13 +65,5 @@ pub(super) fn start(
 }
 
 fn unresolved(what: &str) -> Answer {
-    failed(&Fault::Cut(what.to_owned()), what)
-}
-
-fn refused(what: &str) -> Answer {
-    failed(&Fault::Unsendable(what.to_owned()), what)
-}
-
-fn failed(fault: &Fault, what: &str) -> Answer {
-    Answer { verdict: of_fault(fault), status: None, excerpt: None, fault: Some(what.to_owned()) }
+    Answer::of_fault(&Fault::Cut(what.to_owned()))
 }

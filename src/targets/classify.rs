@@ -1,6 +1,7 @@
 //! What an answer means, or its absence: a pure function of status, headers and fault.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{AttemptOutcome, Timestamp};
@@ -33,13 +34,28 @@ pub enum Scope {
     Target,
 }
 
-/// Stable name of what happened: `http_<status>`, or the fault's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stable name of what happened: `http_<status>`, the fault's, or one that the target's description gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The status of the answer.
     Status(u16),
     /// A fault's name.
     Fault(&'static str),
+    /// Another name, where it is known whether the target may have acted on the record.
+    Named {
+        /// The name.
+        name: Arc<str>,
+        /// Whether it may have.
+        doubt: bool,
+    },
+}
+
+impl Reason {
+    /// A name, and whether the target may have acted on the record.
+    #[must_use]
+    pub fn named(name: &str, doubt: bool) -> Self {
+        Self::Named { name: name.into(), doubt }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -47,6 +63,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Status(status) => write!(f, "http_{status}"),
             Self::Fault(name) => f.write_str(name),
+            Self::Named { name, .. } => f.write_str(name),
         }
     }
 }
@@ -68,11 +85,18 @@ impl Verdict {
     /// Whether the target may have acted on the record, or may still: no answer, or one in which it failed by itself.
     #[must_use]
     pub const fn leaves_doubt(&self) -> bool {
-        match (self.outcome, self.reason) {
+        match (self.outcome, &self.reason) {
+            (_, Reason::Named { doubt, .. }) => *doubt,
             (AttemptOutcome::Unresolved, _) => true,
-            (AttemptOutcome::Retry, Reason::Status(status)) => status >= 500,
+            (AttemptOutcome::Retry, Reason::Status(status)) => *status >= 500,
             _ => false,
         }
+    }
+
+    /// The same verdict, where it is known otherwise whether the target may have acted on the record.
+    #[must_use]
+    pub fn with_doubt(self, doubt: bool) -> Self {
+        Self { reason: Reason::named(&self.reason.to_string(), doubt), ..self }
     }
 }
 
@@ -124,7 +148,7 @@ impl Fault {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); none where it is neither.
-fn wait(value: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn wait(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than fit are still a number, and over the cap.

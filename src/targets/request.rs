@@ -1,70 +1,132 @@
-//! A record as a request: its JSON form, and who signed it.
+//! Requests: templates, and what they become.
 
-use super::sign::SigningKey;
-use crate::event::{Record, Timestamp, ToJson as _};
+use std::fmt::Write as _;
 
-/// What is sent for one record, whatever the address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Header names and values.
-    pub headers: Vec<(&'static str, String)>,
+use serde_json::Value as Json;
+
+use super::template::{Compiled, Scope, TemplateError, Templates, Tree};
+use crate::config::description::{Body, Request};
+
+/// A compiled request.
+pub(super) struct RequestTemplate {
+    method: String,
+    path: Option<Compiled>,
+    query: Vec<(String, Tree)>,
+    headers: Vec<(String, Tree)>,
+    body: BodyTemplate,
+}
+
+enum BodyTemplate {
+    Empty,
+    Json(Tree),
+    Form(Vec<(String, Tree)>),
+}
+
+/// What is sent, but for what says who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Method.
+    pub method: String,
+    /// Path behind the target's URL, percent-encoded.
+    pub path: String,
+    /// Names and values of the query.
+    pub query: Vec<(String, String)>,
+    /// Names and values of headers.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
-impl Request {
-    /// POST of the record as JSON. `webhook-id` is the event's id on every try, which is what makes a repeat safe;
-    /// the timestamp is the try's own, so that a receiver may refuse old ones. Signed where there is a key.
-    #[must_use]
-    pub fn of(record: &Record, key: Option<&SigningKey>, now: Timestamp) -> Self {
-        let body = record.to_json().to_string().into_bytes();
-        let id = record.event_id();
-        let timestamp_s = now.as_millis().div_euclid(1000);
-        let mut headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("webhook-id", id.to_owned()),
-            ("webhook-timestamp", timestamp_s.to_string()),
-        ];
-        if let Some(key) = key {
-            headers.push(("webhook-signature", key.sign(id, timestamp_s, &body)));
+impl RequestTemplate {
+    /// Compiles a request's templates.
+    pub(super) fn compile(templates: &mut Templates, place: &str, request: &Request) -> Result<Self, TemplateError> {
+        let mut members = |section: &str, source: &[(String, crate::config::description::Tree)]| {
+            let each = source.iter().map(|(name, tree)| {
+                let tree = Tree::compile(templates, &format!("{place}.{section}.{name}"), tree)?;
+                Ok((name.clone(), tree))
+            });
+            each.collect::<Result<Vec<_>, TemplateError>>()
+        };
+        let (query, headers) = (members("query", &request.query)?, members("headers", &request.headers)?);
+        let body = match &request.body {
+            Body::Empty => BodyTemplate::Empty,
+            Body::Form(form) => BodyTemplate::Form(members("form", form)?),
+            Body::Json(tree) => BodyTemplate::Json(Tree::compile(templates, &format!("{place}.json"), tree)?),
+        };
+        let path = Some(request.path.as_str()).filter(|path| !path.is_empty());
+        let path = path.map(|path| templates.path(&format!("{place}.path"), path)).transpose()?;
+        Ok(Self { method: request.method.clone(), path, query, headers, body })
+    }
+
+    /// Renders it. Members of the query, headers and forms that are null are left out.
+    pub(super) fn render(
+        &self,
+        templates: &Templates,
+        scope: &Scope,
+        record: &Json,
+    ) -> Result<Prepared, TemplateError> {
+        let texts = |members: &[(String, Tree)]| {
+            let mut texts = Vec::new();
+            for (name, tree) in members {
+                match tree.build(templates, scope, record)? {
+                    Json::Null => {}
+                    Json::String(text) => texts.push((name.clone(), text)),
+                    other => texts.push((name.clone(), other.to_string())),
+                }
+            }
+            Ok::<_, TemplateError>(texts)
+        };
+        let mut headers = texts(&self.headers)?;
+        let typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let (kind, body) = match &self.body {
+            BodyTemplate::Empty => (None, Vec::new()),
+            BodyTemplate::Json(tree) => {
+                (Some("application/json"), tree.build(templates, scope, record)?.to_string().into_bytes())
+            }
+            BodyTemplate::Form(form) => {
+                (Some("application/x-www-form-urlencoded"), encoded(&texts(form)?).into_bytes())
+            }
+        };
+        if let Some(kind) = kind.filter(|_| !typed) {
+            headers.insert(0, ("content-type".to_owned(), kind.to_owned()));
         }
-        Self { headers, body }
+        Ok(Prepared {
+            method: self.method.clone(),
+            path: self.path.as_ref().map(|path| templates.render(path, scope)).transpose()?.unwrap_or_default(),
+            query: texts(&self.query)?,
+            headers,
+            body,
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-    use crate::event::{FeedRecord, Sha256};
-
-    #[test]
-    fn a_repeat_has_the_same_id_and_body() {
-        let record = Record::from(FeedRecord {
-            event_id: "e-1".to_owned(),
-            source: "accelex".to_owned(),
-            event_type: "feed.updated".to_owned(),
-            entity_id: "f-1".to_owned(),
-            occurred_at: None,
-            received_at: Timestamp::from_micros(0),
-            body_sha256: Sha256::of(b""),
-            work_unit_id: None,
-            provenance: None,
-            validation: Vec::new(),
-            attributes: r#"{"amount":0.1}"#.to_owned(),
-            bank_feed_id: None,
-            bank: None,
-            transactions_imported: None,
-            synced_at: None,
-        });
-        let key = SigningKey::read(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
-        let first = Request::of(&record, Some(&key), Timestamp::from_micros(1_614_265_330_999_999));
-        let second = Request::of(&record, Some(&key), Timestamp::from_micros(1_614_265_331_000_000));
-        assert_eq!(first.body, second.body);
-        assert_eq!(first.headers[1], ("webhook-id", "e-1".to_owned()));
-        assert_eq!(first.headers[2], ("webhook-timestamp", "1614265330".to_owned()));
-        assert_eq!(first.headers[3].1, key.sign("e-1", 1_614_265_330, &first.body));
-        assert_ne!(first.headers[3], second.headers[3]);
-        assert_eq!(Request::of(&record, None, Timestamp::default()).headers.len(), 3);
+impl Prepared {
+    /// The request as text, for people: body and all, but for what says who we are.
+    #[must_use]
+    pub fn show(&self, url: &str) -> String {
+        let mut text = format!("{} {}{}", self.method, url.trim_end_matches('/'), self.path);
+        for (n, (name, value)) in self.query.iter().enumerate() {
+            // Into a string, writing cannot fail.
+            let _ = write!(text, "{}{name}={value}", if n == 0 { '?' } else { '&' });
+        }
+        for (name, value) in &self.headers {
+            let _ = write!(text, "\n{name}: {value}");
+        }
+        if !self.body.is_empty() {
+            let body = String::from_utf8_lossy(&self.body);
+            let pretty = serde_json::from_str::<Json>(&body).map(|json| format!("{json:#}"));
+            let _ = write!(text, "\n\n{}", pretty.unwrap_or_else(|_| body.into_owned()));
+        }
+        text
     }
+}
+
+/// Pairs as a form: percent-encoded, a space as `+`.
+pub(super) fn encoded(pairs: &[(String, String)]) -> String {
+    let base = reqwest::Url::parse("http://form/");
+    let query = base.map(|mut url| {
+        url.query_pairs_mut().extend_pairs(pairs);
+        url.query().unwrap_or_default().to_owned()
+    });
+    query.unwrap_or_default()
 }

@@ -94,7 +94,7 @@ async fn send(port: u16, tls: &str) -> Answer {
         transactions_imported: None,
         synced_at: None,
     });
-    client(port, tls).unwrap().send(&record, Timestamp::now()).await
+    client(port, tls).unwrap().send(&record, Timestamp::now(), false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

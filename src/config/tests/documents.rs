@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{env, good};
 use crate::config::fault::Place;
-use crate::config::reader::Context;
+use crate::config::reader::{Context, DESCRIPTION};
 use crate::config::tree::{self, Node, Table, Value};
 use crate::config::{Config, DEFAULT_TOML};
 
@@ -54,7 +54,27 @@ fn options() -> BTreeMap<String, String> {
     let cx = Context::new(&env);
     let table = Config::layers(&cx, &documented_text(), "default.toml", &[]).unwrap();
     Config::read(&cx, "default.toml", table);
-    cx.options()
+    // Options of descriptions stand in a page of their own.
+    cx.options().into_iter().filter(|(path, _)| !path.starts_with(DESCRIPTION)).collect()
+}
+
+/// Every option of a description, by its last part.
+fn described() -> BTreeSet<String> {
+    let cx = Context::new(&env);
+    let text = "[targets.t]\npreset = \"tests/it/targets/everything.toml\"\nrecords = [\"cases\"]\nstart = \"now\"\n";
+    let table = Config::layers(&cx, text, "t.toml", &[]).unwrap();
+    Config::read(&cx, "t.toml", table);
+    let options = cx.options().into_keys().filter(|path| path.starts_with(DESCRIPTION));
+    options.filter_map(|path| path.rsplit('.').next().map(str::to_owned)).filter(|key| key != "*").collect()
+}
+
+#[test]
+fn every_option_of_a_description_has_its_place_in_the_reference() {
+    let reference = include_str!("../../../docs/targets/FORMAT.md");
+    let options = described();
+    assert!(options.len() > 40, "{options:?}");
+    let missing: Vec<_> = options.iter().filter(|option| !reference.contains(&format!("`{option}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
@@ -121,7 +141,7 @@ fn documented_defaults_of_sources_and_targets_are_those_of_their_base() {
     let documented = documented();
     for (kind, base) in [
         ("sources", include_str!("../../../config/sources/hmac.toml")),
-        ("targets", include_str!("../../../config/targets/webhook.toml")),
+        ("targets", include_str!("../../../config/targets.toml")),
     ] {
         let mut found = BTreeMap::new();
         leaves(&format!("{kind}.*"), &tree::parse(base, &Place::start_of("base")).unwrap(), &mut found);

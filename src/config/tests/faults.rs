@@ -187,7 +187,7 @@ fn faults_of_sources() {
 fn faults_of_targets_and_routes() {
     let route = "[[routes]]\nsource = \"accelex\"\nevent_type = \"x\"\nrecord = \"cases\"\nmembers = \"/outcome\"\nentity = \"/id\"\n";
     for (text, expected) in [
-        ("[targets.erp]\npreset = \"tryton\"".to_owned(), "t.toml:2: targets.erp.preset: no preset is called `tryton`"),
+        ("[targets.erp]\npreset = \"tryto\"".to_owned(), "t.toml:2: targets.erp.preset: no preset is called `tryto`"),
         (
             target("").replace("start = \"now\"\n", ""),
             "t.toml:1: targets.sandbox.start: is missing; \"now\", \"earliest\"",
@@ -220,7 +220,14 @@ fn faults_of_targets_and_routes() {
             target("").replace("sandbox", "webhook") + "url = \"https://h/\"",
             "targets.webhook.signing_secret: is missing",
         ),
-        (target("[targets.sandbox.settings]\n"), "t.toml:4: targets.sandbox.settings: is not an option"),
+        (
+            target("settings.queue = \"x\"\n"),
+            "t.toml:4: targets.sandbox.settings.queue: is not one of the preset's; this preset has none",
+        ),
+        (
+            target("secrets.token = \"env:T\"\n"),
+            "targets.sandbox.secrets.token: is not one of the preset's; known here",
+        ),
         (
             route.replace("cases", "case"),
             "t.toml:4: routes[0].record: `case` is not a record topic; did you mean `cases`?",

@@ -1,0 +1,264 @@
+//! A description with its templates compiled: what one target does for one record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+use sha2::{Digest as _, Sha256};
+
+use super::idempotency::Idempotency;
+use super::request::{Prepared, RequestTemplate};
+use super::rules::Rule;
+use super::template::{Compiled, Dialect, Leaf, Scope, TemplateError, Templates, Tree};
+use crate::config;
+use crate::config::description::{IdRule, IdempotencyClass, LookUp, Missing, RecordPlan, Repeat};
+use crate::event::{Record, ToJson as _};
+
+/// Longest a target takes to act on a request: repeats under a key stop this long before the key is forgotten.
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// What one target does for one record.
+pub(super) struct Preset {
+    /// Templates of requests.
+    pub(super) strict: Templates,
+    /// Expressions over answers.
+    pub(super) chainable: Templates,
+    /// What answers mean.
+    pub(super) rules: Vec<Rule>,
+    /// What it offers against a second document.
+    pub(super) idempotency: Idempotency,
+    /// Whether a document is looked for before every try.
+    pub(super) look_up_always: bool,
+    /// The harmless request.
+    pub(super) probe: Option<RequestTemplate>,
+    plans: BTreeMap<String, Plan>,
+    id: IdRule,
+    target: String,
+    settings: Json,
+}
+
+/// How records of one type are delivered.
+pub(super) struct Plan {
+    /// Whether a record is taken at all.
+    pub(super) takes: Option<Compiled>,
+    /// How its document is found.
+    pub(super) look_up: Option<Search>,
+    /// What is sent.
+    pub(super) steps: Vec<Step>,
+    id: Leaf,
+    values: Vec<(String, Tree)>,
+}
+
+/// How a document is found.
+pub(super) struct Search {
+    pub(super) request: RequestTemplate,
+    pub(super) each: Option<String>,
+    pub(super) ours: Compiled,
+    pub(super) keep: Vec<(String, String)>,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// One request of several.
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) request: RequestTemplate,
+    pub(super) repeat: Repeat,
+    pub(super) unless: Option<Compiled>,
+    pub(super) keep: Vec<(String, String)>,
+    pub(super) missing: Missing,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// One record's way: what its templates know.
+pub(super) struct Trip {
+    /// Variables.
+    pub(super) scope: Scope,
+    /// The record as JSON.
+    pub(super) record: Json,
+    /// Our id of the document.
+    pub(super) id: String,
+    /// Values of earlier answers.
+    pub(super) kept: Map<String, Json>,
+}
+
+impl Preset {
+    /// Compiles a target's description.
+    pub(super) fn compile(target: &config::Target) -> Result<Self, TemplateError> {
+        let description = &target.description;
+        let (mut strict, mut chainable) = (Templates::new(Dialect::Strict), Templates::new(Dialect::Chainable));
+        let mut plans = BTreeMap::new();
+        for (topic, plan) in &description.records {
+            let place = format!("records.{topic}");
+            let id = plan.id.as_ref().unwrap_or(&description.id.value);
+            plans.insert(topic.clone(), Plan::compile(&mut strict, &mut chainable, &place, plan, id)?);
+        }
+        let probe = description.probe.as_ref();
+        let probe = probe.map(|probe| RequestTemplate::compile(&mut strict, "probe", probe)).transpose()?;
+        let rules = Rule::compile_all(&mut chainable, "answers", &description.answers)?;
+        let rule = description.idempotency;
+        let idempotency = match rule.class {
+            IdempotencyClass::Upsert => Idempotency::Upsert,
+            IdempotencyClass::Key => {
+                Idempotency::Key { validity: rule.validity.map(|validity| validity.saturating_sub(SLOWEST)) }
+            }
+            IdempotencyClass::LookUp => Idempotency::LookUp { settle: target.settle },
+            IdempotencyClass::Reject => Idempotency::Reject,
+        };
+        Ok(Self {
+            strict,
+            chainable,
+            rules,
+            idempotency,
+            look_up_always: rule.look_up_always,
+            probe,
+            plans,
+            id: description.id.clone(),
+            target: target.name.clone(),
+            settings: target.settings.clone().into_iter().collect(),
+        })
+    }
+
+    /// How a record is delivered.
+    pub(super) fn plan(&self, record: &Record) -> Option<&Plan> {
+        self.plans.get(record.topic())
+    }
+
+    /// A scope without a record, e.g. for a probe.
+    pub(super) fn bare(&self) -> Scope {
+        let mut scope = Scope::new();
+        scope.set("settings", &self.settings);
+        scope.set("target", &Json::from(self.target.as_str()));
+        scope
+    }
+
+    /// What the templates know of this record.
+    pub(super) fn trip(&self, plan: &Plan, record: &Record) -> Result<Trip, TemplateError> {
+        let json = record.to_json();
+        let attributes = json.get("attributes").and_then(Json::as_str).unwrap_or_default();
+        let mut scope = self.bare();
+        scope.set("record", &json);
+        scope.set("topic", &Json::from(record.topic()));
+        scope.set("attributes", &serde_json::from_str(attributes).unwrap_or_default());
+        let whole = plan.id.text(&self.strict, &scope, &json)?.unwrap_or_default();
+        let id = fitting(&self.id, &whole);
+        scope.set("id", &Json::from(id.as_str()));
+        let mut values = Map::new();
+        for (name, tree) in &plan.values {
+            values.insert(name.clone(), tree.build(&self.strict, &scope, &json)?);
+        }
+        scope.set("values", &Json::Object(values));
+        let mut trip = Trip { scope, record: json, id, kept: Map::new() };
+        trip.keep(Map::new(), false);
+        Ok(trip)
+    }
+
+    /// Renders a request.
+    pub(super) fn render(&self, request: &RequestTemplate, trip: &Trip) -> Result<Prepared, TemplateError> {
+        request.render(&self.strict, &trip.scope, &trip.record)
+    }
+}
+
+impl Trip {
+    /// Takes over values of an answer. `found` says whether the document is there.
+    pub(super) fn keep(&mut self, values: Map<String, Json>, found: bool) {
+        self.kept.extend(values);
+        self.scope.set("kept", &Json::Object(self.kept.clone()));
+        self.scope.set("found", &Json::from(found));
+    }
+}
+
+impl Plan {
+    fn compile(
+        strict: &mut Templates,
+        chainable: &mut Templates,
+        place: &str,
+        plan: &RecordPlan,
+        id: &str,
+    ) -> Result<Self, TemplateError> {
+        let mut values = Vec::new();
+        for (name, tree) in &plan.values {
+            values.push((name.clone(), Tree::compile(strict, &format!("{place}.values.{name}"), tree)?));
+        }
+        let mut steps = Vec::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            let place = format!("{place}.steps[{index}]");
+            let unless = step.unless.as_ref();
+            steps.push(Step {
+                name: step.name.clone(),
+                request: RequestTemplate::compile(strict, &place, &step.request)?,
+                repeat: step.repeat,
+                // Over what was kept, which is an answer's: what is not there is simply not so.
+                unless: unless.map(|source| chainable.expression(&format!("{place}.unless"), source)).transpose()?,
+                keep: step.keep.clone(),
+                missing: step.missing,
+                rules: Rule::compile_all(chainable, &format!("{place}.answers"), &step.answers)?,
+            });
+        }
+        let takes = plan.takes.as_ref();
+        Ok(Self {
+            takes: takes.map(|source| chainable.expression(&format!("{place}.takes"), source)).transpose()?,
+            look_up: plan
+                .look_up
+                .as_ref()
+                .map(|search| Search::compile(strict, chainable, place, search))
+                .transpose()?,
+            steps,
+            id: Leaf::compile(strict, &format!("{place}.id"), id)?,
+            values,
+        })
+    }
+}
+
+impl Search {
+    fn compile(
+        strict: &mut Templates,
+        chainable: &mut Templates,
+        place: &str,
+        search: &LookUp,
+    ) -> Result<Self, TemplateError> {
+        let place = format!("{place}.look_up");
+        Ok(Self {
+            request: RequestTemplate::compile(strict, &place, &search.request)?,
+            each: search.each.clone(),
+            ours: chainable.expression(&format!("{place}.ours"), &search.ours)?,
+            keep: search.keep.clone(),
+            rules: Rule::compile_all(chainable, &format!("{place}.answers"), &search.answers)?,
+        })
+    }
+}
+
+/// An id as the target takes it: itself where it fits, else hexadecimal digits of its SHA-256, at most 64. They are the
+/// same on every try, and 16 of them, the fewest that a description may ask for, meet by chance once in 4 billion.
+fn fitting(rule: &IdRule, whole: &str) -> String {
+    let fits = |c: char| rule.punctuation.as_ref().is_none_or(|all| c.is_ascii_alphanumeric() || all.contains(c));
+    if !whole.is_empty() && whole.chars().count() <= rule.max && whole.chars().all(fits) {
+        return whole.to_owned();
+    }
+    hex::encode(Sha256::digest(whole)).chars().take(rule.max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_fit_their_target() {
+        let rule = |punctuation: Option<&str>, max| IdRule {
+            value: String::new(),
+            punctuation: punctuation.map(str::to_owned),
+            max,
+        };
+        let hashed = |text: &str, digits: usize| hex::encode(Sha256::digest(text))[..digits].to_owned();
+        for (rule, whole, id) in [
+            (rule(None, 64), "a/b c.ü", "a/b c.ü".to_owned()),
+            (rule(Some("-_"), 64), "evt_1-2", "evt_1-2".to_owned()),
+            (rule(Some("-_"), 64), "accelex/inv 1", hashed("accelex/inv 1", 64)),
+            (rule(Some(""), 16), "0123456789abcdef", "0123456789abcdef".to_owned()),
+            (rule(Some(""), 16), "0123456789abcdefg", hashed("0123456789abcdefg", 16)),
+            (rule(Some(""), 16), "ü", hashed("ü", 16)),
+            (rule(None, 64), "", hashed("", 64)),
+        ] {
+            assert_eq!(fitting(&rule, whole), id, "{whole}");
+        }
+    }
+}
