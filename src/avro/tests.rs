@@ -99,14 +99,14 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn attempt()(texts in proptest::collection::vec(text(), 7), maybes in proptest::collection::vec(maybe(text()), 2),
+    fn attempt()(texts in proptest::collection::vec(text(), 7), maybes in proptest::collection::vec(maybe(text()), 3),
         numbers in (any::<i32>(), any::<i64>(), any::<i32>(), any::<i64>(), maybe(any::<i32>())), at in time(),
         next_try_at in maybe(time()), outcome in 0..8_usize) -> Attempt {
         Attempt {
             target: texts[0].clone(), event_id: texts[1].clone(), source: texts[2].clone(),
             record_topic: texts[3].clone(), record_partition: numbers.0, record_offset: numbers.1,
             record_key: texts[4].clone(), n: numbers.2, started_at: at, duration_us: numbers.3, status: numbers.4,
-            outcome: AttemptOutcome::ALL[outcome].0, reason: texts[5].clone(), answer: maybes[0].clone(),
+            outcome: AttemptOutcome::ALL[outcome].0, reason: texts[5].clone(), answer: maybes[0].clone(), notes: maybes[2].clone(),
             next_try_at, replay_id: maybes[1].clone(), worker_id: texts[6].clone(),
         }
     }

@@ -99,6 +99,7 @@ impl Rows {
             outcome: tried.answer.verdict.outcome,
             reason: tried.answer.verdict.reason.to_string(),
             answer: tried.answer.excerpt.clone(),
+            notes: (!tried.answer.notes.is_empty()).then(|| tried.answer.notes.join("; ")),
             next_try_at,
             replay_id: None,
             worker_id: self.worker_id.clone(),

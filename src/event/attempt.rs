@@ -61,6 +61,9 @@ wire_record! {
         reason: String,
         /// Excerpt of the answer, at most [`MAX_ANSWER_BYTES`].
         answer: Option<String>,
+        /// What the target's description did to the record's fields, e.g. that one was cut to fit.
+        #[serde(default)]
+        notes: Option<String>,
         /// When the next try is due; none when there is none.
         next_try_at: Option<Timestamp>,
         /// Replay this try belongs to; none for live records.

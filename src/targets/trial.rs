@@ -90,7 +90,7 @@ impl Client {
         };
         let received = match self.authorized(&request, "", now).await {
             Ok(received) => received,
-            Err(answer) => return Trial { let_in: Some(false), ..Trial::failed(*answer) },
+            Err(answer) => return Trial::failed(*answer),
         };
         scope.set("answer", &received.to_json(&received.json()));
         let judged = judge(&self.preset.chainable, [&[], &self.preset.rules], &scope, &received, now);
@@ -101,6 +101,8 @@ impl Client {
 
 impl Trial {
     fn failed(answer: Answer) -> Self {
-        Self { connected: answer.status.is_some(), let_in: None, answer }
+        // Whoever refuses a token has answered.
+        let refused = answer.verdict.outcome == AttemptOutcome::Credentials;
+        Self { connected: answer.status.is_some(), let_in: refused.then_some(false), answer }
     }
 }

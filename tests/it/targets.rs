@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+pub(crate) mod described;
+mod oauth;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;

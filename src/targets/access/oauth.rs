@@ -185,9 +185,10 @@ impl OAuth {
         if let Some(refresh) = answer.get("refresh_token").and_then(Json::as_str)
             && let Some(store) = &self.store
         {
-            // Written down first: the old one may be void already.
-            store.save(refresh).map_err(|error| unusable(&error))?;
+            // The old one may be void already: this one counts from here on, and nothing goes out until it is written
+            // down, since a crash would lose it.
             state.refresh = Some(Secret::new(refresh));
+            store.save(refresh).map_err(|error| unusable(&error))?;
         }
         Ok(Token { header, until: began + life.saturating_sub(MARGIN.min(life / 4)) })
     }
@@ -201,19 +202,21 @@ fn spoken(secret: &Secret) -> Result<String, Refused> {
 impl Store {
     /// The newest token, where one is kept that comes from the configuration's.
     fn load(&self) -> Result<Option<Secret>, ClientError> {
+        // Found out before a token is used up for nothing.
+        let tokens = |what: String| ClientError::Tokens { path: self.path.clone(), what };
+        let beside = self.path.with_extension("new");
+        let tried = std::fs::File::create(&beside).and_then(|_| std::fs::remove_file(&beside));
+        tried.map_err(|error| tokens(format!("cannot be written: {error}")))?;
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(ClientError::Tokens { path: self.path.clone(), what: error.to_string() }),
+            Err(error) => return Err(tokens(error.to_string())),
         };
         let stored: Option<Stored> = serde_json::from_str(&text).ok();
         match stored {
             Some(stored) if stored.origin_sha256 == self.origin => Ok(Some(Secret::new(stored.refresh_token))),
             Some(_) => Ok(None),
-            None => {
-                let what = "is no file of ours; a damaged one has to be removed".to_owned();
-                Err(ClientError::Tokens { path: self.path.clone(), what })
-            }
+            None => Err(tokens("is no file of ours; a damaged one has to be removed".to_owned())),
         }
     }
 

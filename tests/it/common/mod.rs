@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod faulty;
 pub(crate) mod process;
+pub(crate) mod scripted;
 pub(crate) mod servers;
 
 use std::path::PathBuf;
