@@ -40,7 +40,7 @@ macro_rules! target_presets {
     };
 }
 
-target_presets!("webhook", "sandbox");
+target_presets!("webhook", "sandbox", "tryton", "request-tracker", "roundup");
 
 /// A target's table and what it is, not read yet.
 pub(super) struct Described {

@@ -6,6 +6,8 @@
 
 pub(crate) mod described;
 mod oauth;
+mod tickets;
+mod tryton;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

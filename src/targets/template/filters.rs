@@ -20,6 +20,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("text", text);
     env.add_filter("json", |value: Value| from_engine(&value).map(|json| json.to_string()).map_err(failed));
     env.add_filter("cut", cut);
+    env.add_filter("cut_bytes", cut_bytes);
     env.add_filter("at_most", at_most);
     env.add_filter("day", day);
     env.add_filter("date", date);
@@ -98,16 +99,28 @@ fn cut(state: &State<'_, '_>, text: String, most: usize, name: String) -> String
     if length <= most {
         return text;
     }
+    note(state, format!("{name} cut from {length} to {most} characters"));
+    text.chars().take(most).collect()
+}
+
+/// At most this many bytes of UTF-8, of whole characters; noted likewise.
+fn cut_bytes(state: &State<'_, '_>, text: String, most: usize, name: String) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    note(state, format!("{name} cut from {} to {most} bytes", text.len()));
+    text[..text.floor_char_boundary(most)].to_owned()
+}
+
+fn note(state: &State<'_, '_>, note: String) {
     if let Some(value) = state.lookup(NOTES)
         && let Some(notes) = value.downcast_object_ref::<Notes>()
     {
-        let note = format!("{name} cut from {length} to {most} characters");
         let mut notes = notes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !notes.contains(&note) {
             notes.push(note);
         }
     }
-    text.chars().take(most).collect()
 }
 
 /// Refuses a text of more than this many characters.

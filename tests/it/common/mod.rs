@@ -3,8 +3,11 @@
 
 pub(crate) mod broker;
 pub(crate) mod certificates;
+pub(crate) mod cutting;
 pub(crate) mod faulty;
 pub(crate) mod process;
+pub(crate) mod real;
+pub(crate) mod records;
 pub(crate) mod scripted;
 pub(crate) mod servers;
 
@@ -192,9 +195,14 @@ impl Installation {
 
 /// Waits until `holds`, at most 60 seconds; fails the test with `what` otherwise.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    within(60, what, holds).await;
+}
+
+/// Waits until `holds`, at most this many seconds; fails the test with `what` otherwise.
+pub(crate) async fn within(seconds: u64, what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
     while !holds() {
-        assert!(tokio::time::Instant::now() < deadline, "not within 60 s: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not within {seconds} s: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

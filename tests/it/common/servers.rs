@@ -231,7 +231,7 @@ fn http(method: &str, url: &str, body: &str) -> Result<u16> {
 }
 
 /// Runs `script` with `args` as soon as this process is gone, however it went.
-fn after_our_death(script: &str, args: &[PathBuf]) -> Result<()> {
+pub(crate) fn after_our_death(script: &str, args: &[PathBuf]) -> Result<()> {
     // Of the pipe, this process holds the only writing end and never writes: `cat` ends when the kernel closes it.
     let mut watcher = Command::new("sh")
         .args(["-c", &format!("trap '' HUP INT TERM; cat >/dev/null; {script}"), "watcher"])
