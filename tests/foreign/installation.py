@@ -47,6 +47,8 @@ class Installation:
     sent: list = field(default_factory=list)
     # Name -> path at the sandbox.
     targets: dict = field(default_factory=lambda: {TARGET: ""})
+    # Configuration beside all of this.
+    more: str = ""
 
     def __post_init__(self):
         self.receiver, self.admin, self.sandbox = free_ports(3)
@@ -82,6 +84,7 @@ listen = "127.0.0.1:{self.admin}"
 listen = "127.0.0.1:{self.sandbox}"
 {sources}
 {targets}
+{self.more}
 """, encoding="utf-8")
         self.processes = {}
         self.recorder = ThreadingHTTPServer(("127.0.0.1", 0), recorder_for(self))
