@@ -72,6 +72,11 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 /// The file that is read when none is named.
 const USUAL_FILE: &str = "ledgerhook.toml";
 
+/// Names of the presets of `[targets.<name>]`.
+pub fn target_presets() -> impl Iterator<Item = &'static str> {
+    presets::target_names()
+}
+
 /// A configuration without faults. Secrets are resolved.
 #[derive(Clone, Debug)]
 pub struct Config {

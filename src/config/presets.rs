@@ -32,7 +32,7 @@ const TARGET_DEFAULTS: (&str, &str) = ("targets.toml", include_str!("../../confi
 macro_rules! target_presets {
     ($($name:literal),* $(,)?) => {
         /// Presets of `[targets.<name>]`.
-        pub(super) const TARGETS: &[Embedded] = &[$((
+        const TARGETS: &[Embedded] = &[$((
             $name,
             concat!("targets/", $name, ".toml"),
             include_str!(concat!("../../config/targets/", $name, ".toml")),
@@ -40,7 +40,33 @@ macro_rules! target_presets {
     };
 }
 
-target_presets!("webhook", "sandbox", "tryton", "request-tracker", "roundup");
+target_presets!(
+    "webhook",
+    "sandbox",
+    "agiloft",
+    "business-central",
+    "docusign-clm",
+    "erpnext",
+    "ironclad",
+    "jira-service-management",
+    "netsuite",
+    "odoo",
+    "quickbooks",
+    "request-tracker",
+    "roundup",
+    "salesforce-case",
+    "sap-s4hana",
+    "servicenow",
+    "tryton",
+    "xero",
+    "zammad",
+    "zendesk",
+);
+
+/// Names of the targets' presets.
+pub(super) fn target_names() -> impl Iterator<Item = &'static str> {
+    TARGETS.iter().map(|(name, ..)| *name)
+}
 
 /// A target's table and what it is, not read yet.
 pub(super) struct Described {

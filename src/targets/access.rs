@@ -3,6 +3,8 @@
 mod oauth;
 mod session;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::HeaderValue;
@@ -29,7 +31,7 @@ pub(super) struct Access {
 enum Way {
     None,
     Fixed(String, HeaderValue),
-    OAuth(Box<OAuth>),
+    OAuth(Arc<OAuth>),
     Signature(Option<SigningKey>),
 }
 
@@ -64,7 +66,7 @@ impl Access {
                 let value = text("auth.value", value)?;
                 Way::Fixed(name.clone(), hidden(&filled(&value, &secret)?)?)
             }
-            Auth::OAuth(oauth) => Way::OAuth(Box::new(OAuth::new(oauth, target, &text, &needed)?)),
+            Auth::OAuth(oauth) => Way::OAuth(Arc::new(OAuth::new(oauth, target, &text, &needed)?)),
             Auth::Signature { secret: name } => {
                 Way::Signature(secret(name).as_ref().map(SigningKey::read).transpose()?)
             }
@@ -76,8 +78,8 @@ impl Access {
     /// The headers of one request. Fetches what it needs for them; `id` and `now` are for signatures.
     pub(super) async fn headers(
         &self,
-        wire: &Wire,
-        veil: &Veil,
+        wire: &Arc<Wire>,
+        veil: &Arc<Veil>,
         request: &Prepared,
         id: &str,
         now: Timestamp,
@@ -91,8 +93,8 @@ impl Access {
 
     async fn own(
         &self,
-        wire: &Wire,
-        veil: &Veil,
+        wire: &Arc<Wire>,
+        veil: &Arc<Veil>,
         request: &Prepared,
         id: &str,
         now: Timestamp,

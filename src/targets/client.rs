@@ -1,6 +1,7 @@
 //! The client of one target: what it is made of, what a try comes to.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Access;
@@ -15,10 +16,10 @@ use crate::config;
 
 /// Sends records to one target.
 pub struct Client {
-    pub(super) wire: Wire,
+    pub(super) wire: Arc<Wire>,
     pub(super) access: Access,
     pub(super) preset: Preset,
-    pub(super) veil: Veil,
+    pub(super) veil: Arc<Veil>,
     pub(super) timeout: Duration,
     pub(super) url: String,
 }
@@ -84,10 +85,10 @@ impl Client {
     pub fn new(target: &config::Target) -> Result<Self, ClientError> {
         let preset = Preset::compile(target)?;
         Ok(Self {
-            wire: Wire::new(target)?,
+            wire: Arc::new(Wire::new(target)?),
             access: Access::new(target, &preset.bare())?,
             preset,
-            veil: Veil::new(target.secrets.values().cloned()),
+            veil: Arc::new(Veil::new(target.secrets.values().cloned())),
             timeout: target.timeout,
             url: target.url.clone(),
         })

@@ -67,13 +67,7 @@ impl Client {
         now: Timestamp,
         look_first: bool,
     ) -> Result<(), Box<Answer>> {
-        if let Some(takes) = &plan.takes
-            && !self
-                .preset
-                .chainable
-                .holds(takes, &trip.scope)
-                .map_err(|error| Box::new(Answer::of_template(&error)))?
-        {
+        if !self.preset.takes(plan, trip).map_err(|error| Box::new(Answer::of_template(&error)))? {
             return Err(Box::new(refused("not_taken", "the target does not take records like this one".to_owned())));
         }
         if (look_first || self.preset.look_up_always)
@@ -199,6 +193,9 @@ impl Client {
             }
         }
         let body = received.json();
+        if search.text {
+            return self.look_into_text(search, trip, progress, &received);
+        }
         if body.is_null() {
             let what = "the look-up's answer cannot be read as JSON".to_owned();
             return Err(progress.failed(AttemptOutcome::Retry, "answer_unreadable", what));
@@ -229,6 +226,26 @@ impl Client {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// An answer that is text says of a document that it is there; that there is none, a rule has to say, since any
+    /// other text, e.g. an error's, would mean it too.
+    fn look_into_text(
+        &self,
+        search: &Search,
+        trip: &mut Trip,
+        progress: &mut Progress,
+        received: &Received,
+    ) -> Result<(), Box<Answer>> {
+        let mut scope = trip.scope.clone();
+        scope.set("answer", &received.to_json(&Json::Null));
+        if !self.preset.chainable.holds(&search.ours, &scope).map_err(|error| Box::new(Answer::of_template(&error)))? {
+            let what = "the look-up's answer says neither that the document is there nor that it is not".to_owned();
+            return Err(progress.failed(AttemptOutcome::Retry, "answer_unreadable", what));
+        }
+        progress.found = true;
+        trip.keep(Map::new(), true);
         Ok(())
     }
 

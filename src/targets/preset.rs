@@ -40,7 +40,7 @@ pub(super) struct Preset {
 /// How records of one type are delivered.
 pub(super) struct Plan {
     /// Whether a record is taken at all.
-    pub(super) takes: Option<Compiled>,
+    takes: Option<Compiled>,
     /// How its document is found.
     pub(super) look_up: Option<Search>,
     /// What is sent.
@@ -53,6 +53,7 @@ pub(super) struct Plan {
 pub(super) struct Search {
     pub(super) request: RequestTemplate,
     pub(super) each: Option<String>,
+    pub(super) text: bool,
     pub(super) ours: Compiled,
     pub(super) keep: Vec<(String, String)>,
     pub(super) rules: Vec<Rule>,
@@ -123,6 +124,12 @@ impl Preset {
         self.plans.get(record.topic())
     }
 
+    /// How records of some type are delivered: presets classify all types alike.
+    #[cfg(test)]
+    pub(super) fn any_plan(&self) -> &Plan {
+        self.plans.values().next().unwrap()
+    }
+
     /// A scope without a record, e.g. for a probe.
     pub(super) fn bare(&self) -> Scope {
         let mut scope = Scope::new();
@@ -142,14 +149,24 @@ impl Preset {
         let whole = plan.id.text(&self.strict, &scope, &json)?.unwrap_or_default();
         let id = fitting(&self.id, &whole);
         scope.set("id", &Json::from(id.as_str()));
-        let mut values = Map::new();
-        for (name, tree) in &plan.values {
-            values.insert(name.clone(), tree.build(&self.strict, &scope, &json)?);
-        }
-        scope.set("values", &Json::Object(values));
         let mut trip = Trip { scope, record: json, id, kept: Map::new() };
         trip.keep(Map::new(), false);
         Ok(trip)
+    }
+
+    /// Whether the target takes the record of this trip; the values that its templates share are made then.
+    pub(super) fn takes(&self, plan: &Plan, trip: &mut Trip) -> Result<bool, TemplateError> {
+        if let Some(takes) = &plan.takes
+            && !self.chainable.holds(takes, &trip.scope)?
+        {
+            return Ok(false);
+        }
+        let mut values = Map::new();
+        for (name, tree) in &plan.values {
+            values.insert(name.clone(), tree.build(&self.strict, &trip.scope, &trip.record)?);
+        }
+        trip.scope.set("values", &Json::Object(values));
+        Ok(true)
     }
 
     /// Renders a request.
@@ -220,6 +237,7 @@ impl Search {
         Ok(Self {
             request: RequestTemplate::compile(strict, &place, &search.request)?,
             each: search.each.clone(),
+            text: search.text,
             ours: chainable.expression(&format!("{place}.ours"), &search.ours)?,
             keep: search.keep.clone(),
             rules: Rule::compile_all(chainable, &format!("{place}.answers"), &search.answers)?,

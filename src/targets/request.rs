@@ -4,22 +4,22 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use super::template::{Compiled, Scope, TemplateError, Templates, Tree};
+use super::template::{Compiled, Leaf, Scope, TemplateError, Templates, Tree};
 use crate::config::description::{Body, Request};
 
 /// A compiled request.
 pub(super) struct RequestTemplate {
     method: String,
     path: Option<Compiled>,
-    query: Vec<(String, Tree)>,
-    headers: Vec<(String, Tree)>,
+    query: Vec<(Leaf, Tree)>,
+    headers: Vec<(Leaf, Tree)>,
     body: BodyTemplate,
 }
 
 enum BodyTemplate {
     Empty,
     Json(Tree),
-    Form(Vec<(String, Tree)>),
+    Form(Vec<(Leaf, Tree)>),
 }
 
 /// What is sent, but for what says who we are.
@@ -42,8 +42,8 @@ impl RequestTemplate {
     pub(super) fn compile(templates: &mut Templates, place: &str, request: &Request) -> Result<Self, TemplateError> {
         let mut members = |section: &str, source: &[(String, crate::config::description::Tree)]| {
             let each = source.iter().map(|(name, tree)| {
-                let tree = Tree::compile(templates, &format!("{place}.{section}.{name}"), tree)?;
-                Ok((name.clone(), tree))
+                let place = format!("{place}.{section}.{name}");
+                Ok((Leaf::compile(templates, &place, name)?, Tree::compile(templates, &place, tree)?))
             });
             each.collect::<Result<Vec<_>, TemplateError>>()
         };
@@ -65,13 +65,13 @@ impl RequestTemplate {
         scope: &Scope,
         record: &Json,
     ) -> Result<Prepared, TemplateError> {
-        let texts = |members: &[(String, Tree)]| {
+        let texts = |members: &[(Leaf, Tree)]| {
             let mut texts = Vec::new();
             for (name, tree) in members {
-                match tree.build(templates, scope, record)? {
-                    Json::Null => {}
-                    Json::String(text) => texts.push((name.clone(), text)),
-                    other => texts.push((name.clone(), other.to_string())),
+                match (name.text(templates, scope, record)?, tree.build(templates, scope, record)?) {
+                    (None, _) | (_, Json::Null) => {}
+                    (Some(name), Json::String(text)) => texts.push((name, text)),
+                    (Some(name), other) => texts.push((name, other.to_string())),
                 }
             }
             Ok::<_, TemplateError>(texts)

@@ -132,3 +132,6 @@ pub(super) fn judge(
     let retry_after = asked.or(common.retry_after).map(|wait| wait.min(MAX_RETRY_AFTER));
     Judged { meaning: rule.is, verdict: Verdict { outcome, reason, scope: whom, retry_after } }
 }
+
+#[cfg(test)]
+mod tests;

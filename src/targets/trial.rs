@@ -37,6 +37,9 @@ impl Client {
     pub fn show(&self, record: &Record) -> Result<(Vec<Shown>, Vec<String>), TemplateError> {
         let Some(plan) = self.preset.plan(record) else { return Ok((Vec::new(), Vec::new())) };
         let mut trip = self.preset.trip(plan, record)?;
+        if !self.preset.takes(plan, &mut trip)? {
+            return Ok((Vec::new(), vec!["not taken: the target does not take records like this one".to_owned()]));
+        }
         let kept = plan.look_up.iter().flat_map(|search| &search.keep);
         let kept = kept.chain(plan.steps.iter().flat_map(|step| &step.keep));
         let kept: Map<String, Json> = kept.map(|(name, _)| (name.clone(), Json::from(format!("<{name}>")))).collect();

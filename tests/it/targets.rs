@@ -6,6 +6,7 @@
 
 pub(crate) mod described;
 mod oauth;
+pub(crate) mod presets;
 mod tickets;
 mod tryton;
 

@@ -29,6 +29,8 @@ pub struct LookUp {
     pub request: Request,
     /// Where in the answer the documents stand as a list; none where the answer is the document.
     pub each: Option<String>,
+    /// Whether the answer is text, which `ours` reads, and not JSON.
+    pub text: bool,
     /// Expression over `item` that proves that a document is ours.
     pub ours: String,
     /// Values of the document that later steps use: name and JSON pointer.
@@ -115,6 +117,7 @@ impl LookUp {
         let look_up = Self {
             request: Request::read(&mut r),
             each: r.optional_text("each", checks::pointer),
+            text: r.optional_flag("text"),
             ours: r.text("ours", checks::some),
             keep: r.take("keep", "", pointers).unwrap_or_default(),
             answers: AnswerRule::read_all(&mut r),

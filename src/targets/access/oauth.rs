@@ -2,12 +2,14 @@
 //! when the target refuses one. A refresh token that comes in place of ours is written down before the new one is used.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -34,7 +36,7 @@ pub(super) struct OAuth {
     fixed: Vec<(String, String)>,
     store: Option<Store>,
     /// Held while a token is fetched: whoever comes meanwhile waits and takes the same.
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
@@ -95,18 +97,26 @@ impl OAuth {
             client_authentication: oauth.client_authentication,
             fixed,
             store,
-            state: Mutex::new(State { token: None, refresh }),
+            state: Arc::new(Mutex::new(State { token: None, refresh })),
         })
     }
 
     /// The header of a request: a token that is good, fetched where there is none.
-    pub(super) async fn header(&self, wire: &Wire, veil: &Veil) -> Result<HeaderValue, Refused> {
-        let mut state = self.state.lock().await;
+    pub(super) async fn header(self: &Arc<Self>, wire: &Arc<Wire>, veil: &Arc<Veil>) -> Result<HeaderValue, Refused> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
         if let Some(token) = state.token.as_ref().filter(|token| Instant::now() < token.until) {
             return Ok(token.header.clone());
         }
-        let token = self.fetch(wire, veil, &mut state).await?;
-        Ok(state.token.insert(token).header.clone())
+        let (oauth, wire, veil) = (Arc::clone(self), Arc::clone(wire), Arc::clone(veil));
+        // A task of its own: whoever waits may be gone before the answer is there, and the refresh token in it is then
+        // the only one that counts.
+        let fetch = Handle::current().spawn(async move {
+            let token = oauth.fetch(&wire, &veil, &mut state).await?;
+            Ok(state.token.insert(token).header.clone())
+        });
+        fetch
+            .await
+            .unwrap_or_else(|error| Err(Refused::token(format!("fetching it failed: {error}"), false, None, None)))
     }
 
     /// Forgets the token of these headers. Says whether another one may be had: not where it was refused just now.

@@ -25,10 +25,35 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("day", day);
     env.add_filter("date", date);
     env.add_filter("date_format", date_format);
+    env.add_filter("epoch_ms", epoch_ms);
     env.add_filter("doubled", |text: String, quote: String| text.replace(&quote, &quote.repeat(2)));
     env.add_filter("backslashed", backslashed);
     env.add_filter("hashed", hashed);
     env.add_filter("allowed", allowed);
+}
+
+/// The names of the filters in an expression: words behind a `|` outside of quotes.
+pub(super) fn named(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut quote = None;
+    let mut characters = code.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(_), '\\') => drop(characters.next()),
+            (Some(open), _) if character == open => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '|') => {
+                while characters.next_if(|c| c.is_whitespace()).is_some() {}
+                let mut name = String::new();
+                while let Some(c) = characters.next_if(|c| c.is_alphanumeric() || *c == '_') {
+                    name.push(c);
+                }
+                names.push(name);
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 fn failed(what: impl Into<String>) -> Error {
@@ -150,6 +175,15 @@ fn date_format(value: String, form: String) -> Result<String, Error> {
         Err(_) => jiff::fmt::strtime::format(&form, civil(&value)?),
     };
     text.map_err(|error| failed(error.to_string()))
+}
+
+/// A date or time (UTC) as milliseconds since 1970.
+fn epoch_ms(value: String) -> Result<i64, Error> {
+    if let Ok(time) = value.parse::<jiff::Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    let midnight = civil(&value)?.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| failed(error.to_string()))?;
+    Ok(midnight.timestamp().as_millisecond())
 }
 
 fn civil(value: &str) -> Result<jiff::civil::Date, Error> {

@@ -127,17 +127,42 @@ impl Templates {
         // Alone first: what is no expression must not become one by what is put around it.
         let failed = |error: Error| TemplateError { place: place.to_owned(), what: told(&error) };
         self.env.compile_expression_owned(source.to_owned()).map_err(failed)?;
+        self.check_filters(place, source)?;
         self.add(place, "", &format!("{{% set {VALUE} = ({source}) %}}"))
     }
 
     /// Compiles a text with expressions in it.
     pub(super) fn text(&mut self, place: &str, source: &str) -> Result<Compiled, TemplateError> {
+        self.check_code(place, source)?;
         self.add(place, "", source)
     }
 
     /// Compiles the template of a path, whose values are percent-encoded.
     pub(super) fn path(&mut self, place: &str, source: &str) -> Result<Compiled, TemplateError> {
+        self.check_code(place, source)?;
         self.add(place, PATH, source)
+    }
+
+    /// Refuses filters that are none in all code of a text.
+    fn check_code(&self, place: &str, source: &str) -> Result<(), TemplateError> {
+        for (open, close) in [("{{", "}}"), ("{%", "%}")] {
+            for code in source.split(open).skip(1) {
+                self.check_filters(place, code.split(close).next().unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses filters that are none: the engine finds them out only when it comes to use them, which may be in a
+    /// branch that no sample takes.
+    fn check_filters(&self, place: &str, code: &str) -> Result<(), TemplateError> {
+        for name in filters::named(code) {
+            let applied = self.env.empty_state().apply_filter(&name, &[]);
+            if applied.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
+                return Err(TemplateError { place: place.to_owned(), what: format!("no filter is called `{name}`") });
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, place: &str, kind: &str, source: &str) -> Result<Compiled, TemplateError> {

@@ -76,6 +76,8 @@ fn trees_are_built() {
         (json!("{{ record.at | day }}"), json!("2026-12-31")),
         (json!("{{ record.at | date_format('%Y%m%d') }}"), json!("20261231")),
         (json!("{{ record.due_date | date_format('%d.%m.%Y') }}"), json!("01.05.2026")),
+        (json!("{{ record.due_date | epoch_ms }}"), json!(1_777_593_600_000_i64)),
+        (json!("{{ record.at | epoch_ms }}"), json!(1_798_761_599_500_i64)),
         (json!("{{ \"it's\" | doubled(\"'\") }}"), json!("it''s")),
         (json!("{{ 'a\"b\\\\' | backslashed('\"') }}"), json!("a\\\"b\\\\")),
         (json!("{{ 'a b/c' | allowed('-') }}"), json!("a_b_c")),
@@ -125,7 +127,9 @@ fn what_is_not_there_or_does_not_fit_is_refused() {
         ("{{ 'abcd' | at_most(3) }}", "has 4 characters, the target takes 3"),
         ("{{ record.subject | date }}", "is no date"),
         ("{{ record.subject", "t: "),
-        ("{{ record.subject | nofilter }}", "t: "),
+        ("{{ record.subject | nofilter }}", "no filter is called `nofilter`"),
+        ("{% if false %}{{ 'a | b' | upper |nofilter }}{% endif %}", "no filter is called `nofilter`"),
+        ("{% if '|nofilter' | nowhere %}{% endif %}", "no filter is called `nowhere`"),
         ("{% for x in record.lines %}", "t: "),
     ] {
         let refused = build(&json!(tree)).expect_err(tree);

@@ -31,6 +31,8 @@ pub(crate) enum Said {
     Text(u16, Vec<(&'static str, String)>, String),
     /// Not at all: the connection ends.
     Cut,
+    /// After a while.
+    Late(std::time::Duration, Box<Said>),
 }
 
 type Script = Arc<dyn Fn(&Call) -> Said + Send + Sync>;
@@ -107,10 +109,15 @@ async fn answer(
         body: body.collect().await.map_err(std::io::Error::other)?.to_bytes(),
     };
     calls.lock().unwrap().push(call.clone());
-    let (status, headers, text) = match script(&call) {
+    let mut said = script(&call);
+    if let Said::Late(time, late) = said {
+        tokio::time::sleep(time).await;
+        said = *late;
+    }
+    let (status, headers, text) = match said {
         Said::Json(status, body) => (status, vec![("content-type", "application/json".to_owned())], body.to_string()),
         Said::Text(status, headers, text) => (status, headers, text),
-        Said::Cut => return Err(std::io::Error::other("cut on purpose")),
+        Said::Cut | Said::Late(..) => return Err(std::io::Error::other("cut on purpose")),
     };
     let mut response = hyper::Response::builder().status(status);
     for (name, value) in headers {

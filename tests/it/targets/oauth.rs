@@ -68,6 +68,8 @@ struct Crm {
     instead: Mutex<Option<Said>>,
     expires_in: Mutex<Option<serde_json::Value>>,
     revoked: AtomicUsize,
+    /// Whether tokens take their time.
+    slow: std::sync::atomic::AtomicBool,
 }
 
 impl Crm {
@@ -90,7 +92,10 @@ impl Crm {
             if call.form("grant_type").as_deref() == Some("refresh_token") {
                 token["refresh_token"] = json!(format!("canary-refresh-{}", n + 1));
             }
-            return Said::Json(200, token);
+            return match self.slow.load(Ordering::SeqCst) {
+                true => Said::Late(Duration::from_millis(500), Box::new(Said::Json(200, token))),
+                false => Said::Json(200, token),
+            };
         }
         let n = self.issued.load(Ordering::SeqCst);
         let good = call.header("authorization") == format!("Bearer canary-token-{n}")
@@ -253,6 +258,21 @@ async fn a_refresh_token_that_cannot_be_kept_is_not_used_up() {
     assert_eq!(send(&client).await.verdict.outcome, AttemptOutcome::Delivered);
     assert_eq!(crm.issued.load(Ordering::SeqCst), 2);
     assert!(std::fs::read_to_string(&nowhere).unwrap().contains("canary-refresh-2"));
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_not_lost_with_whoever_waited_for_it() {
+    let (crm, server) = crm().await;
+    crm.slow.store(true, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crm.token");
+    let client = client(BY_REFRESH, &server.url, &kept_in(&file)).unwrap();
+    // As a shutdown cuts a try.
+    let cut = tokio::time::timeout(Duration::from_millis(200), send(&client)).await;
+    assert!(cut.is_err() && !file.exists());
+    assert_eq!(send(&client).await.verdict.outcome, AttemptOutcome::Delivered);
+    assert_eq!(asked(&server), 1);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("canary-refresh-1"));
 }
 
 #[tokio::test]
