@@ -5,12 +5,14 @@ use serde_json::json;
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
+use crate::event::Timestamp;
 use crate::kafka::layout::LayoutError;
 use crate::router::mapping::Mapper;
+use crate::targets::{Client, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Also ask broker and registry whether topics and schemas are as they should be
+    /// Also ask broker and registry whether topics and schemas are as they should be, and targets whether they let us in
     #[arg(long)]
     online: bool,
 }
@@ -32,7 +34,26 @@ pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<
     if let Err(fault) = Mapper::new(families, &config.routes) {
         return Err(Failure::Usage(format!("routes: {fault}")));
     }
+    for target in config.targets.values() {
+        if let Err(fault) = Client::new(target) {
+            return Err(Failure::Usage(format!("targets.{}: {fault}", target.name)));
+        }
+        let description = &target.description;
+        if description.experimental {
+            let (name, preset, proved) = (&target.name, &description.name, &description.proved_on);
+            warnings.push(format!("targets.{name}: preset `{preset}` is experimental: proved on {proved}"));
+        }
+    }
     if args.online {
+        for (name, target) in &config.targets {
+            match Client::new(target)?.probe(Timestamp::now()).await {
+                Trial { connected: true, let_in: Some(true) | None, .. } => {}
+                Trial { answer, .. } => {
+                    let why = answer.fault.or(answer.excerpt).map(|why| format!(": {why}")).unwrap_or_default();
+                    errors.push(format!("target {name}: {}{why}", answer.verdict.reason));
+                }
+            }
+        }
         let ground = app::ground(config)?;
         match ground.look().await {
             Ok((_, found)) => warnings.extend(found.into_iter().map(|warning| warning.0)),
@@ -55,8 +76,11 @@ pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         errors.iter().for_each(|error| eprintln!("error: {error}"));
         if errors.is_empty() {
-            let what =
-                if args.online { "configuration, broker, registry, topics and schemas" } else { "configuration" };
+            let what = if args.online {
+                "configuration, broker, registry, topics, schemas and targets"
+            } else {
+                "configuration"
+            };
             print::line(format_args!("ok: {what}"));
         }
     }

@@ -60,7 +60,7 @@ enum Command {
     /// Show, replay or discard what the router set aside
     #[command(subcommand)]
     Quarantine(quarantine::Command),
-    /// List, pause or resume targets
+    /// List, pause, resume or try targets
     #[command(subcommand)]
     Targets(targets::Command),
     /// Run a local stand-in for ERP, CLM and ticketing

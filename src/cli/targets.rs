@@ -1,5 +1,7 @@
 //! `ledgerhook targets`: where deliveries go, and an operator's word on it.
 
+mod trial;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +22,14 @@ pub(super) enum Command {
     Pause(Word),
     /// Let a target go on
     Resume(Word),
+    /// Show what a target would be sent, and ask it whether it is there and lets us in; nothing is created
+    Test {
+        /// The target
+        name: String,
+        /// Only show the requests; ask nothing
+        #[arg(long)]
+        offline: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +49,7 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
         Command::List => list(config, json),
         Command::Pause(word) => say(config, word, true, json).await,
         Command::Resume(word) => say(config, word, false, json).await,
+        Command::Test { name, offline } => trial::execute(config, &name, offline, json).await,
     }
 }
 
@@ -75,6 +86,7 @@ fn state(known: &Known) -> &str {
 fn row(target: &Target, known: &Known, instances: &[String]) -> Value {
     json!({
         "name": target.name,
+        "preset": target.description.name,
         "records": target.records,
         "state": state(known),
         "pause": known.pause.as_ref().filter(|pause| pause.paused).map(|pause| json!({
@@ -107,12 +119,18 @@ fn line(target: &Target, known: &Known, instances: &[String]) -> String {
     }
 }
 
+/// The target of this name.
+fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Target, Failure> {
+    config.targets.get(name).ok_or_else(|| {
+        let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        Failure::Usage(format!("no target is called {name}; there are: {known}"))
+    })
+}
+
 async fn say(config: &Config, word: Word, paused: bool, json: bool) -> Result<Verdict, Failure> {
     let Word { name, reason, wait } = word;
-    if !config.targets.contains_key(&name) {
-        let names: Vec<&str> = config.targets.keys().map(String::as_str).collect();
-        return Err(Failure::Usage(format!("no target {name}; the configuration has: {}", names.join(", "))));
-    }
+    configured(config, &name)?;
     let ground = app::ground(config)?;
     let runtime = Handle::current();
     let (encoders, _) = ground.look().await?;

@@ -6,6 +6,7 @@ mod guides;
 mod layout;
 mod path;
 mod schemas;
+mod targets;
 mod usage;
 
 use serde_json::Value;
