@@ -7,6 +7,7 @@
 pub(crate) mod described;
 mod oauth;
 pub(crate) mod presets;
+mod prism;
 mod tickets;
 mod tryton;
 

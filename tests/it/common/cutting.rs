@@ -19,11 +19,28 @@ use super::real::http;
 /// Whether the answer of a request is lost: by method, path and body.
 type Decide = Arc<dyn Fn(&str, &str, &[u8]) -> bool + Send + Sync>;
 
+/// A request, and what the server answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    /// Method and path.
+    pub(crate) line: String,
+    pub(crate) request: Bytes,
+    pub(crate) status: u16,
+    pub(crate) answer: Bytes,
+}
+
+/// What a proxy remembers.
+#[derive(Clone, Default)]
+struct Memory {
+    cuts: Arc<Mutex<BTreeSet<Vec<u8>>>>,
+    exchanges: Arc<Mutex<Vec<Exchange>>>,
+}
+
 /// The proxy before one server.
 pub(crate) struct Cutting {
     /// Its address, with the path of the server's.
     pub(crate) url: String,
-    cuts: Arc<Mutex<BTreeSet<Vec<u8>>>>,
+    memory: Memory,
 }
 
 impl Cutting {
@@ -33,31 +50,31 @@ impl Cutting {
         let server: reqwest::Url = url.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = format!("http://{}{}", listener.local_addr().unwrap(), server.path());
-        let cuts = Arc::default();
+        let memory = Memory::default();
         let origin = server.origin().ascii_serialization();
-        tokio::spawn(serve(listener, origin, Arc::new(decide), Arc::clone(&cuts)));
-        Self { url: own, cuts }
+        tokio::spawn(serve(listener, origin, Arc::new(decide), memory.clone()));
+        Self { url: own, memory }
     }
 
     /// How many answers were lost.
     pub(crate) fn count(&self) -> usize {
-        self.cuts.lock().unwrap().len()
+        self.memory.cuts.lock().unwrap().len()
+    }
+
+    /// All that went through it.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        self.memory.exchanges.lock().unwrap().clone()
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    origin: String,
-    decide: Decide,
-    cuts: Arc<Mutex<BTreeSet<Vec<u8>>>>,
-) -> Infallible {
+async fn serve(listener: TcpListener, origin: String, decide: Decide, memory: Memory) -> Infallible {
     let client = http();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let (client, origin, decide, cuts) = (client.clone(), origin.clone(), Arc::clone(&decide), Arc::clone(&cuts));
+        let (client, origin, decide, memory) = (client.clone(), origin.clone(), Arc::clone(&decide), memory.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                forward(request, client.clone(), origin.clone(), Arc::clone(&decide), Arc::clone(&cuts))
+                forward(request, client.clone(), origin.clone(), Arc::clone(&decide), memory.clone())
             });
             // An error is what ends a connection without an answer.
             drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
@@ -70,7 +87,7 @@ async fn forward(
     client: reqwest::Client,
     origin: String,
     decide: Decide,
-    cuts: Arc<Mutex<BTreeSet<Vec<u8>>>>,
+    memory: Memory,
 ) -> Result<hyper::Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -83,10 +100,16 @@ async fn forward(
     let answer = sent.send().await.map_err(std::io::Error::other)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
     let answered = answer.bytes().await.map_err(std::io::Error::other)?;
+    memory.exchanges.lock().unwrap().push(Exchange {
+        line: format!("{} {path}", head.method),
+        request: body.clone(),
+        status: status.as_u16(),
+        answer: answered.clone(),
+    });
     let request = [path.as_bytes(), b"\n", &body].concat();
-    let is_new = !cuts.lock().unwrap().contains(&request);
+    let is_new = !memory.cuts.lock().unwrap().contains(&request);
     if is_new && decide(head.method.as_str(), &path, &body) {
-        cuts.lock().unwrap().insert(request);
+        memory.cuts.lock().unwrap().insert(request);
         return Err(std::io::Error::other("cut on purpose"));
     }
     let mut response = hyper::Response::new(Full::new(answered));

@@ -86,9 +86,14 @@ retry = {{ first = "100ms", max = "400ms", give_up_after = "1h" }}
 
     /// A client by such a table.
     pub(crate) fn client(&self, table: &str) -> Client {
+        self.client_of(self.name, table)
+    }
+
+    /// A client by a table of this name.
+    pub(crate) fn client_of(&self, name: &str, table: &str) -> Client {
         drop(rustls::crypto::ring::default_provider().install_default());
         let config = Config::parse(table, "test.toml", &|_| None, &[]).unwrap_or_else(|faults| panic!("{faults}"));
-        Client::new(&config.targets[self.name]).unwrap()
+        Client::new(&config.targets[name]).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     /// What it answers to a request of our own, past everything that is tested: status and body as JSON.
