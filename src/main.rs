@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A JSON tree and an envelope are hundreds of small pieces that one thread takes and, often, another gives back. The
+/// system's allocator spent nearly half of a router's time on them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     ledgerhook::cli::main()
 }
