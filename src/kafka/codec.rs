@@ -86,6 +86,23 @@ impl Decoder {
         Ok(self.registry.schema(id).await?.read(datum)?)
     }
 
+    /// The schema id of a framed value that was not met before: the registry has to be asked for it.
+    #[must_use]
+    pub fn unknown(&self, bytes: Option<&[u8]>) -> Option<u32> {
+        let (id, _) = split(bytes).ok()?;
+        self.registry.cached(id).is_none().then_some(id)
+    }
+
+    /// As [`Decoder::decode`], for a value whose schema id was met before: asks nobody.
+    ///
+    /// # Errors
+    /// When the bytes are no such value, or their schema was not met.
+    pub fn decode_known<T: DeserializeOwned>(&self, bytes: Option<&[u8]>) -> Result<T, DecodeError> {
+        let (id, datum) = split(bytes)?;
+        let schema = self.registry.cached(id).ok_or(DecodeError::NotFramed("of a schema not asked for"))?;
+        Ok(schema.read(datum)?)
+    }
+
     /// As [`Decoder::decode`], for a thread of its own: blocks only on an id not met before.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! From decisions to the records that one transaction writes.
 
 use crate::avro::AvroError;
-use crate::event::{Envelope, Evidence, Origin, Quarantined, Record, Seen, Sha256, Timestamp};
+use crate::event::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Record, Seen, Sha256, Timestamp};
 use crate::kafka::client::Cluster;
 use crate::kafka::group::Incoming;
 use crate::kafka::headers::{CloudEvent, Headers};
@@ -96,7 +96,8 @@ impl Writer<'_> {
         row: &Incoming,
         now: Timestamp,
     ) -> Result<Outgoing, AvroError> {
-        let value = self.encoder(topics::QUARANTINE)?.encode(&Quarantined {
+        let encoder = self.encoder(topics::QUARANTINE)?;
+        let mut aside = Quarantined {
             envelope: envelope.clone(),
             reason: why.reason.to_owned(),
             detail: why.detail.map(str::to_owned),
@@ -104,13 +105,20 @@ impl Writer<'_> {
             received_partition: row.partition.number,
             received_offset: row.offset,
             settled: why.settled.map(str::to_owned),
-        })?;
+        };
+        let mut value = encoder.encode(&aside)?;
+        if value.len() + FRAME_BYTES > MAX_RECORD_BYTES as usize {
+            value = encoder.encode(shortened(&mut aside))?;
+        }
+        // Ours are a few hundred bytes; whoever wrote others has them in `received`.
+        let fits = row.headers.0.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() < FRAME_BYTES / 2;
+        let headers = if fits { row.headers.clone() } else { Headers::default() };
         Ok(Outgoing {
             topic: self.cluster.topic(topics::QUARANTINE),
             partition: None,
             key: envelope.event_id.clone().into_bytes(),
             value,
-            headers: row.headers.clone().with("lh_reason", why.reason),
+            headers: headers.with("lh_reason", why.reason),
             timestamp_ms: Some(now.as_millis()),
         })
     }
@@ -120,10 +128,21 @@ impl Writer<'_> {
     }
 }
 
+/// One that no receiver of ours wrote, too large to be kept whole a second time: its body stays where it was received, and
+/// nothing is to be made of the rest.
+fn shortened(aside: &mut Quarantined) -> &Quarantined {
+    let Quarantined { envelope, detail, .. } = &mut *aside;
+    let size = format!("its body of {} bytes is kept in `received` alone", envelope.body.len());
+    *detail = Some(detail.take().map_or_else(|| size.clone(), |detail| format!("{detail}; {size}")));
+    envelope.unusable.get_or_insert_with(|| QuarantineReason::RecordTooLarge.to_string());
+    envelope.body = Vec::new();
+    aside
+}
+
 /// What stands in for the envelope of a row that cannot be decoded, so that its bytes are kept and can be found.
 pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envelope {
     let body = row.value.clone().unwrap_or_default();
-    let key = row.key.as_deref().map(String::from_utf8_lossy);
+    let key = row.key.as_deref().filter(|key| key.len() <= MAX_EVENT_ID_BYTES).map(String::from_utf8_lossy);
     Envelope {
         event_id: key.map_or_else(|| format!("{}-{}", row.partition.number, row.offset), |key| key.into_owned()),
         source: source.to_owned(),

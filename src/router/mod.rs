@@ -10,6 +10,7 @@
 //!
 //! A row's way: `serve` collects a batch, `decide` says what becomes of each row (with `mapping` for the record and
 //! `state` for what was seen), `batch` makes the outgoing records, and `write` puts them into one transaction.
+//! A row whose schema the registry has not told yet is kept in `hold`, and its partition waits.
 //!
 //! # Why it is once
 //!
@@ -28,6 +29,7 @@
 mod batch;
 mod decide;
 mod error;
+mod hold;
 pub mod mapping;
 #[cfg(test)]
 mod model;

@@ -2,7 +2,7 @@
 //! loop: collect a batch, write it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +10,26 @@ use tokio::time::Instant;
 
 use super::batch::undecodable;
 use super::error::Again;
+use super::hold::Held;
 use super::refill::{Filled, Part, Refill};
 use super::run::Router;
 use super::state::{Share, State};
-use crate::event::{Envelope, Mark, Timestamp};
+use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp};
+use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
+use crate::kafka::identity::IdentityError;
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
 use crate::topics;
 
 /// Wait for a first row: how late a stop may be noticed.
 const IDLE: Duration = Duration::from_millis(100);
-/// The same while state is being filled: how late a partition is served.
+/// The same while state is being filled, or a schema asked for: how late a partition is served.
 const FILLING: Duration = Duration::from_millis(10);
-/// Pause between tries while the registry is away.
-const REGISTRY_PAUSE: Duration = Duration::from_millis(500);
+/// A row that takes no longer to come was there already.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// Bytes of rows after which a batch is closed, whatever their number: a bound on memory.
+const BATCH_BYTES: usize = 8 << 20;
 /// Pause between looks at a cluster that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -47,6 +52,10 @@ pub(super) struct Serving<'a> {
     refill: Option<Refill>,
     /// Partitions that are not served yet.
     filling: BTreeMap<Share, Partition>,
+    /// Rows whose schema is being asked for.
+    pub(super) held: Held,
+    /// When the last batch was closed.
+    closed: Instant,
     /// When the refill began.
     began: Instant,
     /// Partitions of each `received` topic when its identity was written; nothing of a topic without one.
@@ -72,6 +81,8 @@ impl<'a> Serving<'a> {
             state,
             refill: None,
             filling: BTreeMap::new(),
+            held: Held::default(),
+            closed: Instant::now(),
             began: Instant::now(),
             partitions,
             joined: false,
@@ -92,20 +103,23 @@ impl<'a> Serving<'a> {
     }
 
     /// Rows for one batch: at most `batch_events`, or what came within `batch_wait` of the first. A transaction costs the
-    /// broker much the same whatever it holds, so a short wait for company is well spent.
+    /// broker much the same whatever it holds, so a short wait for company is well spent; but what came while the last
+    /// transaction ran has waited for that long.
     fn collect(&mut self) -> Result<Vec<Row>, Again> {
         let settings = &self.router.settings.router;
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut until = Instant::now() + IDLE;
-        while rows.len() < settings.batch_events {
+        while rows.len() < settings.batch_events && bytes < BATCH_BYTES {
             self.hear()?;
-            let left = until.saturating_duration_since(Instant::now());
-            match self.member.poll(if self.filling.is_empty() { left } else { left.min(FILLING) })? {
+            let before = rows.len();
+            self.answered(&mut rows)?;
+            let asked = Instant::now();
+            let left = until.saturating_duration_since(asked);
+            let is_quiet = self.filling.is_empty() && self.held.is_empty();
+            match self.member.poll(if is_quiet { left } else { left.min(FILLING) })? {
                 Polled::Record(incoming) => {
-                    if rows.is_empty() {
-                        until = Instant::now() + settings.batch_wait;
-                    }
-                    rows.push(self.decode(*incoming)?);
+                    bytes += incoming.value.as_ref().map_or(0, Vec::len);
+                    rows.extend(self.take(*incoming)?);
                 }
                 Polled::Gained(partitions) => self.gain(partitions)?,
                 Polled::Leaving { lost } => {
@@ -114,6 +128,7 @@ impl<'a> Serving<'a> {
                     rows.clear();
                     self.refill = None;
                     self.filling.clear();
+                    self.held.let_go();
                     self.joined = false;
                     self.member.release()?;
                 }
@@ -121,7 +136,12 @@ impl<'a> Serving<'a> {
                 Polled::Nothing if Instant::now() >= until => break,
                 Polled::Nothing => {}
             }
+            if before == 0 && !rows.is_empty() {
+                let since = if asked.elapsed() < AT_ONCE { self.closed } else { Instant::now() };
+                until = since + settings.batch_wait;
+            }
         }
+        self.closed = Instant::now();
         Ok(rows)
     }
 
@@ -131,13 +151,10 @@ impl<'a> Serving<'a> {
         self.joined = true;
         self.away.set(None);
         self.member.pause(&partitions)?;
+        self.refuse_repartitioned(&partitions)?;
         let mut wanted: BTreeMap<String, Part> = BTreeMap::new();
         for partition in partitions {
             let source = self.router.source_of(&partition).to_owned();
-            let now = usize::try_from(partition.number).unwrap_or(usize::MAX);
-            if let Some(then) = self.partitions.get(&topics::received(&source)).filter(|then| now >= **then) {
-                return Err(Again::Repartitioned { topic: partition.topic, then: *then });
-            }
             let store = self.state.store(&source).ok_or(Again::NoMember)?;
             let from = store.position(partition.number)?;
             wanted
@@ -151,6 +168,21 @@ impl<'a> Serving<'a> {
         let (ground, runtime) = (&self.router.ground, &self.router.runtime);
         self.refill = (!wanted.is_empty()).then(|| Refill::start(ground, runtime, wanted));
         self.tell();
+        Ok(())
+    }
+
+    /// Asks the cluster, not the assignment: with more partitions ids move between the old ones too, and a member that
+    /// was given none of the new ones would route a repeat again.
+    fn refuse_repartitioned(&self, gained: &[Partition]) -> Result<(), Again> {
+        let sources: BTreeSet<&str> = gained.iter().map(|partition| self.router.source_of(partition)).collect();
+        for source in sources {
+            let name = topics::received(source);
+            let Some(then) = self.partitions.get(&name) else { continue };
+            let now = self.router.ground.partitions_of(&name).map_err(IdentityError::from)?.len();
+            if now > *then {
+                return Err(Again::Repartitioned { topic: self.router.ground.cluster.topic(&name), then: *then });
+            }
+        }
         Ok(())
     }
 
@@ -178,34 +210,62 @@ impl<'a> Serving<'a> {
     }
 
     fn tell(&self) {
-        match self.filling.len() {
-            0 => self.router.role.health.ready(),
-            left => self.router.role.health.not_ready(&format!("restoring the dedupe state of {left} partitions")),
+        match (self.filling.len(), self.held.why()) {
+            (0, None) => self.router.role.health.ready(),
+            (0, Some(why)) => self.router.role.health.not_ready(why),
+            (left, _) => {
+                self.router.role.health.not_ready(&format!("restoring the dedupe state of {left} partitions"));
+            }
         }
     }
 
-    fn decode(&self, incoming: Incoming) -> Result<Row, Again> {
-        let Router { role, decoder, runtime, .. } = self.router;
+    /// A row, where its schema is known; otherwise its partition waits until the registry has answered.
+    fn take(&mut self, incoming: Incoming) -> Result<Option<Row>, Again> {
+        let Router { decoder, ground, runtime, .. } = self.router;
+        let Some(schema) = decoder.unknown(incoming.value.as_deref()) else {
+            let envelope = decoder.decode_known(incoming.value.as_deref());
+            return Ok(Some(self.row(incoming, envelope)));
+        };
+        self.member.pause([&incoming.partition])?;
+        self.member.rewind([(&incoming.partition, incoming.offset + 1)])?;
+        self.held.keep(incoming, schema, &ground.registry, runtime);
+        Ok(None)
+    }
+
+    /// Rows that the registry has answered for.
+    fn answered(&mut self, rows: &mut Vec<Row>) -> Result<(), Again> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let Router { decoder, ground, runtime, .. } = self.router;
+        let was = self.held.why().is_some();
+        for (incoming, answer) in self.held.answered(&ground.registry, runtime) {
+            self.member.resume([&incoming.partition])?;
+            let value = incoming.value.as_deref();
+            let envelope = answer.map_err(DecodeError::from).and_then(|()| decoder.decode_known(value));
+            rows.push(self.row(incoming, envelope));
+        }
+        if was != self.held.why().is_some() {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// A row with its envelope, or with one made up around its bytes.
+    fn row(&self, incoming: Incoming, envelope: Result<Envelope, DecodeError>) -> Row {
         let source = self.router.source_of(&incoming.partition);
         let share = Share { source: source.to_owned(), partition: incoming.partition.number };
         let mark = Mark::read(|name| incoming.headers.get(name));
-        loop {
-            match decoder.decode_blocking::<Envelope>(runtime, incoming.value.as_deref()) {
-                Ok(envelope) => return Ok(Row { incoming, share, envelope, mark }),
-                // The bytes may be fine: only the registry can tell, so it is waited for.
-                Err(error) if error.is_away() && !role.stop.is_cancelled() => {
-                    role.health.not_ready(&error.to_string());
-                    self.router.pause(REGISTRY_PAUSE);
-                }
-                Err(error) if error.is_away() => return Err(error.into()),
-                Err(error) => {
-                    let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
-                    tracing::error!(?at, %error, "a row of received is no envelope");
-                    let envelope = undecodable(&incoming, &share.source, Timestamp::now());
-                    return Ok(Row { incoming, share, envelope, mark });
-                }
-            }
-        }
+        let fault = match envelope {
+            // A receiver takes no such id; as a key it could make a marker that Kafka does not take.
+            Ok(envelope) if envelope.event_id.len() > MAX_EVENT_ID_BYTES => "its event id is too long".to_owned(),
+            Ok(envelope) => return Row { incoming, share, envelope, mark },
+            Err(error) => error.to_string(),
+        };
+        let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
+        tracing::error!(?at, fault, "a row of received is no envelope");
+        let envelope = undecodable(&incoming, source, Timestamp::now());
+        Row { incoming, share, envelope, mark }
     }
 
     /// The client words one absence in many ways; the first says it.

@@ -47,7 +47,13 @@ impl Serving<'_> {
             Err(Again::Transaction(error @ TransactionError::Abort { .. })) => {
                 tracing::warn!(%error, rows = rows.len(), "batch aborted, read again");
                 self.transactions.abort()?;
+                // What stands behind the batch must not come before it.
+                let held = self.held.let_go();
+                for (partition, offset) in &held {
+                    first.entry(partition).or_insert(*offset);
+                }
                 self.member.rewind(first)?;
+                self.member.resume(held.iter().map(|(partition, _)| partition))?;
                 Ok(())
             }
             Err(other) => {

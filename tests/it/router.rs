@@ -1,6 +1,8 @@
 //! The router on real Kafka: what goes in as `received` comes out once, as what it should.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+mod outage;
+mod registry;
 mod replay;
 mod state;
 mod storm;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use ledgerhook::event::{Envelope, Evidence, InvoiceRecord, Origin, Quarantined, Seen, SeenState, Sha256, Timestamp};
 use ledgerhook::kafka::headers::Headers;
 use ledgerhook::kafka::produce::{Outgoing, Producer};
-use ledgerhook::router;
+use ledgerhook::{router, topics};
 
 use crate::common::{Installation, eventually, install};
 
@@ -64,6 +66,12 @@ impl<'a> Feeder<'a> {
             Headers(vec![("traceparent".into(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec())]);
         let topic = self.installation.ground.cluster.topic("received.accbooks");
         let record = Outgoing { topic, partition: None, key: key.into(), value, headers, timestamp_ms: None };
+        // What a broker did not answer for may stand there: a repeat is one more duplicate.
+        for _ in 0..3 {
+            if self.producer.send(&record).await.is_ok() {
+                return;
+            }
+        }
         self.producer.send(&record).await.unwrap();
     }
 
@@ -165,6 +173,45 @@ async fn each_row_ends_in_one_outcome_and_each_id_in_one_record() {
             assert_eq!(seen.state, SeenState::Test);
         }
     }
+}
+
+/// Rows as no receiver writes them: what is kept of each fits where it has to go, and none stops the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_to_be_kept_twice_is_set_aside_without_its_body() {
+    let installation = install("").await;
+    let feeder = Feeder::new(&installation);
+    const HUGE: usize = topics::MAX_RECORD_BYTES as usize - 40 * 1024;
+    let long = "k".repeat(HUGE / 8);
+    feeder.raw("junk", vec![b'x'; HUGE]).await;
+    feeder.raw(&long, b"junk under a key of half a MiB".to_vec()).await;
+    feeder.feed(&invoice(&long, "inv_1", "1")).await;
+    let note = "n".repeat(HUGE - 4096);
+    let body = format!(r#"{{"id":"large","data":{{"invoice_id":"inv_1","amount":1,"note":"{note}"}}}}"#);
+    feeder.feed(&envelope("large", "invoice.paid", &body)).await;
+    feeder.feed(&invoice("after", "inv_1", "1")).await;
+    route(&installation, 5).await;
+
+    let routed: Vec<_> =
+        installation.records("invoices").await.iter().map(|r| r.headers.get("ce_id").map(str::to_owned)).collect();
+    assert_eq!(routed, [Some("after".to_owned())]);
+    let decoder = installation.ground.decoder();
+    let mut aside = Vec::new();
+    for row in installation.records("quarantine").await {
+        let kept: Quarantined = decoder.decode(row.value.as_deref()).await.unwrap();
+        let place = (kept.received_partition, kept.received_offset);
+        let received = installation.records("received.accbooks").await;
+        let whole = received.iter().find(|row| (row.partition.number, row.offset) == place).unwrap();
+        assert!(whole.value.is_some(), "what it stands for is where it says");
+        let id = if kept.envelope.event_id.len() < 10 { kept.envelope.event_id.clone() } else { panic!("{place:?}") };
+        let id = if id.contains('-') { "by its place".to_owned() } else { id };
+        let is_told = kept.detail.is_some_and(|detail| detail.contains("kept in `received` alone"));
+        aside.push((id, kept.reason, kept.envelope.body.is_empty(), is_told));
+    }
+    aside.sort();
+    let row = |id: &str, reason: &str, cut: bool| (id.to_owned(), reason.to_owned(), cut, cut);
+    let place = row("by its place", "undecodable", false);
+    let expected = [place.clone(), place, row("junk", "undecodable", true), row("large", "record_too_large", true)];
+    assert_eq!(aside, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,77 +1,14 @@
 //! Kafka or the registry away: waited for, said once, and gone on from.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{get, json};
 use crate::common::process::{Process, run};
-use crate::common::{ACCBOOKS_SECRET, eventually, install, servers};
+use crate::common::way::Way;
+use crate::common::{ACCBOOKS_SECRET, install, servers};
 
 /// What a registry that is still starting answers.
 const STARTING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// An address that refuses connections, then accepts them in vain, then leads to a server.
-struct Way {
-    socket: Option<TcpSocket>,
-    address: String,
-    vain: Arc<AtomicUsize>,
-    open: Arc<AtomicBool>,
-}
-
-impl Way {
-    fn refusing() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.local_addr().unwrap().to_string();
-        Self { socket: Some(socket), address, vain: Arc::default(), open: Arc::default() }
-    }
-
-    /// Accepts connections; until opened, each gets this reply, or is cut at once.
-    fn accept(&mut self, reply: Option<&'static [u8]>, to: &str) {
-        let listener = self.socket.take().unwrap().listen(64).unwrap();
-        tokio::spawn(forward(listener, reply, to.to_owned(), Arc::clone(&self.vain), Arc::clone(&self.open)));
-    }
-
-    /// Waits until so many connections were tried in vain.
-    async fn tried(&self, times: usize) {
-        eventually("connections tried", || self.vain.load(Ordering::Acquire) >= times).await;
-    }
-
-    fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-}
-
-async fn forward(
-    listener: TcpListener,
-    reply: Option<&'static [u8]>,
-    to: String,
-    vain: Arc<AtomicUsize>,
-    open: Arc<AtomicBool>,
-) {
-    while let Ok((mut stream, _)) = listener.accept().await {
-        let (is_open, vain, to) = (open.load(Ordering::Acquire), Arc::clone(&vain), to.clone());
-        tokio::spawn(async move {
-            if is_open {
-                let mut server = TcpStream::connect(to).await.unwrap();
-                drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
-                return;
-            }
-            vain.fetch_add(1, Ordering::AcqRel);
-            if let Some(reply) = reply {
-                let mut request = [0; 4096];
-                drop(stream.read(&mut request).await);
-                drop(stream.write_all(reply).await);
-                // What is left unread would turn the end of the connection into a reset.
-                while stream.read(&mut request).await.is_ok_and(|n| n > 0) {}
-            }
-        });
-    }
-}
 
 /// The configuration's variables for a broker and a registry at these addresses.
 fn elsewhere(kafka: &str, registry: &str) -> [(&'static str, String); 2] {

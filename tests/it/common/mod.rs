@@ -10,6 +10,7 @@ pub(crate) mod real;
 pub(crate) mod records;
 pub(crate) mod scripted;
 pub(crate) mod servers;
+pub(crate) mod way;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,19 +65,20 @@ pub(crate) struct Bare {
 /// A configuration with both providers, ports chosen by the system, and whatever `more` TOML adds (targets, sections).
 pub(crate) async fn bare(more: &str) -> Bare {
     let servers = tokio::task::spawn_blocking(servers::servers).await.unwrap();
-    bare_on(&servers.bootstrap, &servers.registry_url, more)
+    bare_on(&servers.bootstrap, &servers.registry_url, 1, more)
 }
 
-fn bare_on(bootstrap: &str, registry_url: &str, more: &str) -> Bare {
+fn bare_on(bootstrap: &str, registry_url: &str, replication: usize, more: &str) -> Bare {
     drop(rustls::crypto::ring::default_provider().install_default());
     let data_dir = tempfile::tempdir().unwrap();
     let prefix = format!("t{}.", &uuid::Uuid::now_v7().simple().to_string()[16..]);
     let toml = format!(
         r#"data_dir = "{}"
 [kafka]
-bootstrap_servers = ["{}"]
+bootstrap_servers = {:?}
 topic_prefix = "{prefix}"
 partitions = 3
+replication_factor = {replication}
 [schema_registry]
 url = "{}"
 [receiver]
@@ -89,7 +91,7 @@ secrets = [{{ id = "a1", value = "env:TEST_ACCELEX_SECRET" }}]
 secrets = [{{ id = "b1", value = "env:TEST_ACCBOOKS_SECRET" }}]
 {more}"#,
         data_dir.path().display(),
-        bootstrap,
+        bootstrap.split(',').collect::<Vec<_>>(),
         registry_url,
     );
     let env = |name: &str| ENV.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
@@ -113,7 +115,7 @@ pub(crate) async fn install(more: &str) -> Installation {
 
 /// As [`install`], on servers of the test's own.
 pub(crate) async fn install_on(servers: &broker::OwnServers, more: &str) -> Installation {
-    install_bare(bare_on(&servers.bootstrap, &servers.registry_url, more)).await
+    install_bare(bare_on(&servers.bootstrap, &servers.registry_url, servers.nodes.min(3), more)).await
 }
 
 async fn install_bare(bare: Bare) -> Installation {

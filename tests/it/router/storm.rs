@@ -23,7 +23,7 @@ const STEPS: [&str; 6] = [
 ];
 
 /// A configuration for one router instance of the installation, with a data directory of its own.
-fn instance(installation: &Installation, number: usize) -> PathBuf {
+pub(super) fn instance(installation: &Installation, number: usize) -> PathBuf {
     let folder = installation.data_dir.path().join(format!("instance-{number}"));
     std::fs::create_dir_all(&folder).unwrap();
     let own = format!("data_dir = \"{}\"", folder.display());
@@ -33,13 +33,13 @@ fn instance(installation: &Installation, number: usize) -> PathBuf {
     file
 }
 
-fn start(config: &std::path::Path, dies: Option<(&str, u64)>) -> Process {
+pub(super) fn start(config: &std::path::Path, dies: Option<(&str, u64)>) -> Process {
     let point = dies.map(|(step, times)| format!("{step}:{times}")).unwrap_or_default();
     Process::start(config, &["run", "--role", "router"], &[("LEDGERHOOK_FAILPOINT", &point)])
 }
 
 /// Every event of `ids` is one record, and nothing else is.
-async fn assert_each_once(installation: &Installation, ids: u64, seed: u64) {
+pub(super) async fn assert_each_once(installation: &Installation, ids: u64, seed: u64) {
     routed(installation).await;
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
     for row in installation.records("invoices").await {
@@ -55,7 +55,7 @@ async fn assert_each_once(installation: &Installation, ids: u64, seed: u64) {
 }
 
 /// Feeds events until told to stop, a fifth of them twice; returns how many.
-async fn feed(installation: &Installation, stop: tokio_util::sync::CancellationToken, at_least: u64) -> u64 {
+pub(super) async fn feed(installation: &Installation, stop: tokio_util::sync::CancellationToken, at_least: u64) -> u64 {
     let feeder = Feeder::new(installation);
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut n = 0;

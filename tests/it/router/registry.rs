@@ -1,0 +1,89 @@
+//! The registry away while the router runs: what needs it waits, what does not goes on.
+
+use std::sync::Arc;
+
+use ledgerhook::avro;
+use ledgerhook::config::SchemaRegistry;
+use ledgerhook::kafka::layout::Ground;
+use ledgerhook::lifecycle::Role;
+use ledgerhook::router;
+use ledgerhook::telemetry::health::State;
+use tokio_util::sync::CancellationToken;
+
+use super::{Feeder, invoice, settings};
+use crate::common::way::Way;
+use crate::common::{Installation, eventually, install};
+
+/// Registers the envelope's schema with one more field, null by default, and tells its id.
+async fn later_version(installation: &Installation) -> u32 {
+    let mut schema: serde_json::Value = serde_json::from_str(&avro::canonical("Envelope").unwrap()).unwrap();
+    let field = serde_json::json!({ "name": "later", "type": ["null", "string"], "default": null });
+    schema["fields"].as_array_mut().unwrap().push(field);
+    let subject = installation.ground.cluster.topic("later-value");
+    let url = format!("{}/subjects/{subject}/versions", installation.config.schema_registry.url);
+    let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+    let answer = request.body(serde_json::json!({ "schema": schema.to_string() }).to_string()).send().await.unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    u32::try_from(answer["id"].as_u64().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_an_unknown_schema_waits_for_the_registry_and_holds_up_its_partition_alone() {
+    let mut installation = install("").await;
+    let (address, path) = {
+        let url = installation.config.schema_registry.url.clone();
+        let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        (address.to_owned(), path.to_owned())
+    };
+    let mut way = Way::refusing();
+    let registry =
+        SchemaRegistry { url: format!("http://{}/{path}", way.address), ..installation.config.schema_registry.clone() };
+    way.accept(None, &address);
+    way.open();
+    let topics = installation.ground.topics.clone();
+    let schema = later_version(&installation).await;
+    installation.ground = Arc::new(Ground::new(&installation.config.kafka, &registry, topics).unwrap());
+
+    let role = Role { stop: CancellationToken::new(), ..installation.role("router") };
+    let stop = role.stop.clone();
+    let running = tokio::spawn(router::run(settings(&installation), Arc::clone(&installation.ground), role));
+    let outcome = |name: &str| installation.metrics.router_events.with_label_values(&["accbooks", name]).get();
+    let feeder = Feeder::new(&installation);
+    for n in 0..30 {
+        feeder.feed(&invoice(&format!("e{n}"), "inv", "1")).await;
+    }
+    eventually("known schemas are routed", || outcome("routed") == 30).await;
+
+    way.close();
+    let later = invoice("later", "inv", "1");
+    let mut value = installation.encoders.of("received.accbooks").unwrap().encode(&later).unwrap();
+    value[1..5].copy_from_slice(&schema.to_be_bytes());
+    // The new field: null.
+    value.push(0);
+    feeder.raw("later", value).await;
+    way.tried(1).await;
+    for n in 30..60 {
+        feeder.feed(&invoice(&format!("e{n}"), "inv", "1")).await;
+    }
+    let rows = installation.records("received.accbooks").await;
+    let waits = rows.iter().find(|row| row.key.as_deref() == Some(b"later")).map(|row| (&row.partition, row.offset));
+    let (partition, offset) = waits.unwrap();
+    let held = rows.iter().filter(|row| row.partition == *partition && row.offset >= offset).count() as u64;
+    assert!(held > 1 && held < 31, "rows before, behind and beside it: {held}");
+    eventually("what is not behind it is routed", || outcome("routed") == 61 - held).await;
+    way.tried(4).await;
+    let state = installation.health.states()["router"].clone();
+    assert!(matches!(&state, State::NotReady(why) if why.contains(&way.address)), "{state:?}");
+    assert_eq!(outcome("routed"), 61 - held, "nothing is read behind a row that waits");
+
+    way.open();
+    eventually("every row is routed", || outcome("routed") == 61).await;
+    installation.ready("router").await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let mut ids: Vec<_> =
+        installation.records("invoices").await.iter().map(|r| r.headers.get("ce_id").unwrap().to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), outcome("quarantined"), outcome("duplicate")), (61, 0, 0));
+}
