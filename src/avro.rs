@@ -65,6 +65,7 @@ pub enum AvroError {
 #[derive(Debug)]
 pub struct Schema {
     parsed: serde_avro_fast::Schema,
+    tree: Value,
 }
 
 impl Schema {
@@ -74,10 +75,17 @@ impl Schema {
     /// When the text is no Avro schema.
     pub fn parse(name: &str, text: &str) -> Result<Self, AvroError> {
         let fault = |detail: String| AvroError::Schema { name: name.to_owned(), detail };
-        let mut tree: Value = serde_json::from_str(text).map_err(|e| fault(e.to_string()))?;
-        drop_logical_types(&mut tree);
-        let parsed = tree.to_string().parse().map_err(|e| fault(format!("{e}")))?;
-        Ok(Self { parsed })
+        let tree: Value = serde_json::from_str(text).map_err(|e| fault(e.to_string()))?;
+        let mut plain = tree.clone();
+        drop_logical_types(&mut plain);
+        let parsed = plain.to_string().parse().map_err(|e| fault(format!("{e}")))?;
+        Ok(Self { parsed, tree })
+    }
+
+    /// The schema's JSON, logical types included.
+    #[must_use]
+    pub const fn tree(&self) -> &Value {
+        &self.tree
     }
 
     /// One of ours, by the name of its file.

@@ -12,6 +12,8 @@ wire_enum! {
         Spool = "SPOOL",
         /// Pause, breaker or rate window of a target.
         Target = "TARGET",
+        /// A table of the lake that was made, by its id.
+        Lake = "LAKE",
     }
 }
 
@@ -20,7 +22,7 @@ wire_record! {
     Control {
         /// What it is about.
         kind: ControlKind,
-        /// Topic, receiver id or target.
+        /// Topic, receiver id, target or table.
         name: String,
         /// When it was written.
         at: Timestamp,

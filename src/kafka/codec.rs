@@ -121,7 +121,11 @@ impl Decoder {
     }
 }
 
-fn split(bytes: Option<&[u8]>) -> Result<(u32, &[u8]), DecodeError> {
+/// The schema's id and the datum of a framed value.
+///
+/// # Errors
+/// When it is not framed.
+pub fn split(bytes: Option<&[u8]>) -> Result<(u32, &[u8]), DecodeError> {
     let bytes = bytes.ok_or(DecodeError::Empty)?;
     match bytes.split_at_checked(HEAD_BYTES) {
         Some(([MAGIC, a, b, c, d], datum)) => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),

@@ -65,7 +65,8 @@ pub async fn give(ground: &Ground, created: &[String]) -> Result<Vec<String>, Id
     let known = tokio::task::block_in_place(|| read(ground, &runtime))?;
     let producer = Producer::new(&ground.cluster, BOUND, Duration::ZERO).map_err(|error| refused(&error))?;
     let mut given = Vec::new();
-    for topic in ground.topics.iter().filter(|topic| matches!(topic.kind, Kind::Received | Kind::Seen)) {
+    for topic in ground.topics.iter().filter(|topic| matches!(topic.kind, Kind::Received | Kind::Seen | Kind::Records))
+    {
         let full = topic.full_name(ground.cluster.prefix());
         if known.contains_key(&topic.name) && !created.contains(&full) {
             continue;

@@ -10,6 +10,7 @@
 //! | `registry` | Confluent's REST API: subjects, ids, compatibility |
 //! | `codec` | Confluent's wire format over `avro` |
 //! | `group` | a consumer-group member whose start offsets are explicit |
+//! | `assigned` | partitions read from given offsets, outside of any group |
 //! | `lookup` | single records read from where they stand |
 //! | `restore` | partitions read to their true end |
 //! | `identity` | which topic it is, under a name that another one may have had |
@@ -17,6 +18,7 @@
 //! | `headers`, `partition` | record headers; the partition of a key |
 
 pub mod admin;
+pub mod assigned;
 pub mod client;
 pub mod codec;
 mod complaints;

@@ -209,7 +209,11 @@ impl Reader {
             "{damaged} bytes from byte {at} on hold no whole record: {lost} events lost{}",
             if torn { ", and the end is torn, as after a crash in a write that nobody was answered for" } else { "" }
         );
-        tracing::error!(file = log::name(piece.number), reason, "a segment of the spool is damaged; the rest is kept");
+        tracing::error!(
+            file = super::log::name(piece.number),
+            reason,
+            "a segment of the spool is damaged; the rest is kept"
+        );
         segment.keep = Some(reason);
         known.lost_events += lost;
         known.damaged_bytes += damaged as u64;

@@ -1,0 +1,98 @@
+//! A reader of partitions from given offsets, outside of any group: for whoever keeps positions elsewhere.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client::{Cluster, REQUEST_TIMEOUT};
+use super::group::{Incoming, Partition, own};
+
+/// Why partitions cannot be read from where they were to be.
+#[derive(Debug, thiserror::Error)]
+pub enum AssignedError {
+    /// Records that were to be read are gone.
+    #[error("{}/{} begins at {begins}, and was read up to {next}: records between were deleted unread", partition.topic, partition.number)]
+    Gone {
+        /// The partition.
+        partition: Partition,
+        /// The next record that was to be read.
+        next: i64,
+        /// The first one there is.
+        begins: i64,
+    },
+    /// The partition ends before what was read of it.
+    #[error("{}/{} ends at {ends}, and was read up to {next}: it is another one, or lost its end", partition.topic, partition.number)]
+    EndsBefore {
+        /// The partition.
+        partition: Partition,
+        /// The next record that was to be read.
+        next: i64,
+        /// Its end.
+        ends: i64,
+    },
+    /// The position was lost while reading.
+    #[error("a position is out of range: {0}")]
+    OutOfRange(KafkaError),
+    /// The cluster is away, or the client of no use any more.
+    #[error("{0}")]
+    Away(KafkaError),
+}
+
+/// Reads committed records of some partitions. Blocks: it belongs on a thread of its own.
+pub struct AssignedReader {
+    consumer: BaseConsumer,
+}
+
+impl AssignedReader {
+    /// Reads each partition from this offset, or from its first record where there is none; says which those are.
+    ///
+    /// # Errors
+    /// When the cluster is away, or a partition does not reach from there.
+    pub fn open(
+        cluster: &Cluster,
+        from: &[(Partition, Option<i64>)],
+    ) -> Result<(Self, Vec<(Partition, i64)>), AssignedError> {
+        let consumer: BaseConsumer = cluster.consumer("assigned").create().map_err(AssignedError::Away)?;
+        let mut list = TopicPartitionList::new();
+        let mut at = Vec::with_capacity(from.len());
+        for (partition, next) in from {
+            let (begins, ends) = consumer
+                .fetch_watermarks(&partition.topic, partition.number, REQUEST_TIMEOUT)
+                .map_err(AssignedError::Away)?;
+            let next = next.unwrap_or(begins);
+            let partition = partition.clone();
+            if next < begins {
+                return Err(AssignedError::Gone { partition, next, begins });
+            }
+            if next > ends {
+                return Err(AssignedError::EndsBefore { partition, next, ends });
+            }
+            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next))
+                .map_err(AssignedError::Away)?;
+            at.push((partition, next));
+        }
+        consumer.assign(&list).map_err(AssignedError::Away)?;
+        Ok((Self { consumer }, at))
+    }
+
+    /// The next record, waited for up to `wait`.
+    ///
+    /// # Errors
+    /// When the position was lost, or the cluster is away (polling on helps then).
+    pub fn poll(&self, wait: Duration) -> Result<Option<Incoming>, AssignedError> {
+        match self.consumer.poll(wait) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(own(&message))),
+            Some(Err(error)) => Err(match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    AssignedError::OutOfRange(error)
+                }
+                _ => AssignedError::Away(error),
+            }),
+        }
+    }
+}
