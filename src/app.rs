@@ -14,11 +14,11 @@ use crate::instance::{Instance, InstanceError};
 use crate::kafka::layout::{Ground, LayoutError};
 use crate::lifecycle::Role;
 use crate::telemetry::{Health, Metrics, RejectedRequests};
-use crate::{console, delivery, receiver, router, topics};
+use crate::{console, delivery, lake, receiver, router, topics};
 use reload::Reload;
 
 /// Roles of the program, in path order.
-pub const ROLES: [&str; 4] = ["receiver", "router", "delivery", "console"];
+pub const ROLES: [&str; 5] = ["receiver", "router", "delivery", "lake", "console"];
 
 /// How long behind its budget a role is waited for before the process leaves it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -49,6 +49,9 @@ pub enum AppError {
     /// Delivery stopped.
     #[error("delivery: {0}")]
     Delivery(#[from] delivery::Error),
+    /// The lake stopped.
+    #[error("lake: {0}")]
+    Lake(#[from] lake::Error),
     /// The admin port stopped.
     #[error("admin: {0}")]
     Console(#[from] console::Error),
@@ -149,6 +152,14 @@ pub async fn run(
         let (role, ground) = (role("delivery")?, Arc::clone(&ground));
         running.add("delivery", role.stop.clone(), async move { Ok(delivery::run(settings, ground, role).await?) });
     }
+    if wants("lake") && config.lake.enabled {
+        let sources = config.sources.keys().cloned().collect();
+        let settings = lake::Settings { lake: config.lake.clone(), sources };
+        let (role, ground) = (role("lake")?, Arc::clone(&ground));
+        running.add("lake", role.stop.clone(), async move { Ok(lake::run(settings, ground, role).await?) });
+    } else if roles == ["lake"] {
+        tracing::warn!("no [lake] is configured: nothing is written");
+    }
     // Every process has its admin port; the role of that name will bring the pages on it.
     let admin = CancellationToken::new();
     {
@@ -192,7 +203,7 @@ impl Running {
     async fn stop(mut self, budget: Duration) -> Result<(), AppError> {
         let mut outcome = Ok(());
         let deadline = tokio::time::Instant::now() + budget + GRACE;
-        for group in [&["receiver"][..], &["router", "delivery"], &["console"]] {
+        for group in [&["receiver"][..], &["router", "delivery", "lake"], &["console"]] {
             for (_, name, stop) in &self.names {
                 if group.contains(name) {
                     stop.cancel();

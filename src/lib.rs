@@ -13,6 +13,7 @@
 //! | [`receiver`] | HTTP | `received.<source>`, or the [`spool`] on its disk until Kafka takes it | a 200 is durable (G1), nothing unverified is written (G8) | unanswered requests are repeated by the provider; the spool is read again |
 //! | [`router`] | `received`, `seen` | records, `seen`, `quarantine`, offsets: one transaction | one event id, one record (G2, G3) | the open transaction is aborted and its rows are read again |
 //! | [`delivery`] | record topics | `attempts`, `dead-letters`, offsets: one transaction | in order per entity (G4), one bad thing stops one thing (G5) | what was in flight is tried again |
+//! | [`lake`] | `received`, record topics | tables: rows and offsets in one commit | every record is one row | what is not committed is read again |
 //!
 //! [`operate`] carries out operators' words on events, [`ledger`] reads it all back for people, [`console`] serves health, metrics and what was refused, [`simulate`] plays both providers
 //! and a target.
@@ -35,6 +36,7 @@ pub mod delivery;
 pub mod event;
 pub mod instance;
 pub mod kafka;
+pub mod lake;
 pub mod ledger;
 pub mod lifecycle;
 pub mod operate;

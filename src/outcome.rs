@@ -184,6 +184,8 @@ names! {
         GaveUp = "gave_up",
         /// The record cannot be decoded.
         Undecodable = "undecodable",
+        /// The record does not fit the lake's table.
+        DoesNotFit = "does_not_fit",
     }
 }
 

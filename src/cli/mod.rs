@@ -5,6 +5,7 @@
 mod check;
 mod config;
 mod events;
+mod lake;
 mod print;
 mod quarantine;
 mod run;
@@ -63,6 +64,9 @@ enum Command {
     /// List, pause, resume or try targets
     #[command(subcommand)]
     Targets(targets::Command),
+    /// Keep the lake's tables small, or make one anew
+    #[command(subcommand)]
+    Lake(lake::Command),
     /// Run a local stand-in for ERP, CLM and ticketing
     Sandbox(sandbox::Args),
     /// Show configuration
@@ -158,6 +162,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Events(command) => events::execute(&config, command, cli.json).await,
             Command::Quarantine(command) => quarantine::execute(&config, command, cli.json).await,
             Command::Targets(command) => targets::execute(&config, command, cli.json).await,
+            Command::Lake(command) => lake::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,
             Command::Config(_) | Command::Completions { .. } => Ok(Verdict::Done),
         }

@@ -108,6 +108,11 @@ impl Complaint {
         Self { what: what.into(), hint: None }
     }
 
+    /// What is wrong and what to do, on one line.
+    pub(super) fn text(self) -> String {
+        self.hint.map_or_else(|| self.what.clone(), |hint| format!("{}: {hint}", self.what))
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -22,6 +22,7 @@ mod checks;
 pub mod description;
 mod fault;
 mod kafka;
+mod lake;
 mod presets;
 mod process;
 mod ranges;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 
 pub use fault::{Fault, Faults};
 pub use kafka::{Kafka, RegistryAuth, SchemaRegistry};
+pub use lake::{Catalog, CatalogKind, Commit, Lake, S3};
 pub use process::{Admin, Log, LogFormat, Sandbox, Shutdown};
 pub use ranges::IpRanges;
 pub use route::Route;
@@ -68,6 +70,14 @@ pub const RECORD_TOPICS: [&str; 7] =
 
 /// Every option with its text, unit, limits and default.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+
+/// Reads a duration as options have them: `"250ms"`, `"5s"`, `"30d"`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    units::duration(text).map_err(fault::Complaint::text)
+}
 
 /// The file that is read when none is named.
 const USUAL_FILE: &str = "ledgerhook.toml";
@@ -98,6 +108,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[targets.<name>]` by name.
     pub targets: BTreeMap<String, Target>,
+    /// `[lake]`.
+    pub lake: Lake,
     /// `[admin]`.
     pub admin: Admin,
     /// `[sandbox]`.
@@ -184,6 +196,7 @@ impl Config {
     }
 
     fn read(cx: &Context<'_>, origin: &str, table: Table) -> Self {
+        let means_lake = lake::is_meant(&table);
         let listens = ["receiver", "admin"].map(|section| {
             let place = tree::place_of(&table, section, "listen").cloned();
             (place, format!("{section}.listen"))
@@ -209,6 +222,7 @@ impl Config {
             router: Router::read(r.section("router")),
             delivery: Delivery::read(r.section("delivery")),
             targets: Target::read_all(&mut r),
+            lake: Lake::read(r.section("lake"), means_lake),
             admin: Admin::read(r.section("admin")),
             sandbox: Sandbox::read(r.section("sandbox")),
             log: Log::read(r.section("log")),

@@ -246,3 +246,20 @@ fn files_are_loaded() {
     std::fs::write(&path, "[kafka]\npartitions = 5\n").unwrap();
     assert_eq!(Config::load(Some(&path)).unwrap().kafka.partitions, 5);
 }
+
+#[test]
+fn a_lake_that_is_spoken_of_is_meant() {
+    for (text, enabled) in [
+        ("", false),
+        ("[lake]\nnamespace = \"n\"", true),
+        ("[lake]\nenabled = false\nnamespace = \"n\"", false),
+        ("[lake]\nenabled = true", true),
+        ("[lake.commit]\nrows = 5", true),
+    ] {
+        assert_eq!(good(text).lake.enabled, enabled, "{text}");
+    }
+    assert_eq!(
+        good("[lake]\ncatalog = { kind = \"rest\", uri = \"https://c.example\" }").lake.catalog.kind,
+        super::CatalogKind::Rest
+    );
+}

@@ -14,7 +14,7 @@ use super::codec::{DecodeError, Decoder, Encoder};
 use super::group::own;
 use super::headers::Headers;
 use super::layout::Ground;
-use super::produce::Outgoing;
+use super::produce::{Outgoing, ProduceError, Producer};
 use super::restore::{self, Read, RestoreError};
 use crate::avro::AvroError;
 use crate::event::{Control, ControlKind, Timestamp};
@@ -35,6 +35,12 @@ pub enum ControlError {
     /// The client failed.
     #[error("control: {0}")]
     Client(#[from] KafkaError),
+    /// A fact does not fit its schema.
+    #[error("control: {0}")]
+    Encode(#[from] AvroError),
+    /// A fact was not written, or the answer was lost.
+    #[error(transparent)]
+    Write(#[from] ProduceError),
 }
 
 /// A fact as a record: of the instance that says it, at this moment.
@@ -57,6 +63,22 @@ pub fn record(
         headers: Headers::default(),
         timestamp_ms: Some(fact.at.as_millis()),
     })
+}
+
+/// Writes a fact down, and waits for it.
+///
+/// # Errors
+/// When it does not fit its schema, or Kafka does not take it.
+pub async fn say(
+    producer: &Producer,
+    cluster: &Cluster,
+    encoder: &Encoder,
+    about: (ControlKind, String),
+    instance: &str,
+    body: String,
+) -> Result<(), ControlError> {
+    producer.send(&record(cluster, encoder, about, instance, body)?).await?;
+    Ok(())
 }
 
 /// The latest facts of one kind, by name, and where the topic ended. Blocks.

@@ -72,6 +72,10 @@ metrics! {
         "Entities whose records are parked: the first of them failed, and others may wait behind it.";
     target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
         "1 for the state a target is in, 0 for the others: active, waiting, credentials, failing, stopped.";
+    lake_rows: IntCounterVec = "ledgerhook_lake_rows_total" ["table"]
+        "Rows committed to tables of the lake.";
+    lake_commit_seconds: Histogram = "ledgerhook_lake_commit_seconds" []
+        "Seconds from a batch of the lake complete to its commit: writing its files included.";
 }
 
 trait Make: Sized {

@@ -105,6 +105,8 @@ fn documented_options_are_read_without_a_fault() {
     for (documented, coherent) in [
         // The registry's token is the other way to log in, and may not stand beside user and password.
         ("token = \"env:REGISTRY_TOKEN\"\n", ""),
+        // A catalog is logged in to one way.
+        ("token = \"env:CATALOG_TOKEN\"\n", ""),
         // A time has one place, and places are for what is signed.
         ("timestamp_member = \"t=\"\n", ""),
         ("signed = \"{body}\"", "signed = \"{id}.{timestamp}.{body}\""),

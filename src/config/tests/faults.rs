@@ -12,7 +12,12 @@ fn one_line_faults() {
     for (text, expected) in [
         ("dato_dir = \"x\"", "t.toml:1: dato_dir: is not an option; did you mean `data_dir`?"),
         ("[kafka]\ntopics = 1", "t.toml:2: kafka.topics: is not an option; known here: `bootstrap_servers`"),
-        ("\n[lake]\nx = 1", "t.toml:2: lake: is not an option"),
+        ("\n[pond]\nx = 1", "t.toml:2: pond: is not an option"),
+        ("[lake]\nwarehouse = \"gs://b\"", "t.toml:2: lake.warehouse: is no place for files"),
+        ("[lake]\nnamespace = \"a.B\"", "t.toml:2: lake.namespace: is not a usable namespace"),
+        ("[lake.catalog]\nuri = \"postgres://u:p@h/d\"", "lake.catalog.uri: has a user or password in it"),
+        ("[lake.catalog]\nkind = \"rest\"\nuri = \"sqlite:x\"", "lake.catalog.uri: is not an http or https URL"),
+        ("[lake.s3]\naccess_key_id = \"env:A\"", "access_key_id: is not there together with `secret_access_key`"),
         ("[receiver.tls]\nkey = \"env:K\"", "t.toml:1: receiver.tls.certificate: is missing"),
         ("[receiver]\ntls = true", "t.toml:2: receiver.tls: is true or false, where a table is expected"),
         ("[receiver.spol]", "t.toml:1: receiver.spol: is not an option; did you mean `spool`?"),

@@ -1,0 +1,158 @@
+//! What is read of a topic until it is written: rows, dead letters for what does not fit, and the position they reach.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iceberg::spec::Schema;
+use tokio::time::Instant;
+
+use super::datum::Avro;
+use super::error::Unfit;
+use super::files::Row;
+use super::plan::Plan;
+use super::position::Position;
+use crate::avro::AvroError;
+use crate::config::Commit;
+use crate::event::{DeadLetter, Timestamp};
+use crate::kafka::codec::{Encoder, split};
+use crate::kafka::group::Incoming;
+use crate::kafka::headers::Headers;
+use crate::kafka::produce::Outgoing;
+use crate::kafka::registry::{Registry, RegistryError};
+use crate::outcome::DeadLetterReason;
+
+/// Name under which dead letters of the lake go, in place of a target's.
+pub(super) const TARGET: &str = "lake";
+
+/// What was read since the last commit.
+pub(super) struct Batch {
+    pub(super) rows: Vec<Row>,
+    pub(super) letters: Vec<DeadLetter>,
+    /// Keys of the letters' records, in the same order.
+    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) bytes: usize,
+    pub(super) began: Option<Instant>,
+    /// The position behind all of it.
+    pub(super) to: Position,
+}
+
+impl Batch {
+    /// Nothing yet behind this position.
+    pub(super) const fn new(to: Position) -> Self {
+        Self { rows: Vec::new(), letters: Vec::new(), keys: Vec::new(), bytes: 0, began: None, to }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.began.is_none()
+    }
+
+    /// Whether it is to be committed by now.
+    pub(super) fn is_due(&self, limits: &Commit, now: Instant) -> bool {
+        self.began.is_some_and(|began| now.saturating_duration_since(began) >= limits.every)
+            || self.rows.len() + self.letters.len() >= limits.rows
+            || u64::try_from(self.bytes).unwrap_or(u64::MAX) >= limits.bytes
+    }
+
+    /// Takes a record of `topic` (without prefix) in: as a row, or as what does not fit.
+    pub(super) fn add(&mut self, topic: &Arc<str>, record: Incoming, way: Result<Arc<Plan>, Unfit>, now: Instant) {
+        self.began.get_or_insert(now);
+        let (partition, offset) = (record.partition.number, record.offset);
+        if let Some(at) = self.to.topics.get_mut(&**topic) {
+            at.next.insert(partition, offset + 1);
+        }
+        let value = record.value.unwrap_or_default();
+        let checked = way.and_then(|plan| Ok((plan.check(value.get(5..).unwrap_or_default())?, plan)));
+        match checked {
+            Ok((keys, plan)) => {
+                let datum = value.get(5..).unwrap_or_default().to_vec();
+                let row = Row { topic: Arc::clone(topic), partition, offset, keys, plan, datum };
+                self.bytes += row.bytes();
+                self.rows.push(row);
+            }
+            Err(unfit) => {
+                tracing::warn!(%topic, partition, offset, %unfit, "a record does not fit its table and goes to the dead letters");
+                self.bytes += value.len();
+                self.keys.push(record.key.unwrap_or_default());
+                self.letters.push(letter(topic, partition, offset, value, &unfit));
+            }
+        }
+    }
+}
+
+fn letter(topic: &str, partition: i32, offset: i64, value: Vec<u8>, unfit: &Unfit) -> DeadLetter {
+    let reason = match unfit {
+        Unfit::Undecodable(_) => DeadLetterReason::Undecodable,
+        _ => DeadLetterReason::DoesNotFit,
+    };
+    DeadLetter {
+        target: TARGET.to_owned(),
+        event_id: String::new(),
+        source: String::new(),
+        record_topic: topic.to_owned(),
+        record_partition: partition,
+        record_offset: offset,
+        record: None,
+        undecodable: Some(value),
+        reason: reason.name().to_owned(),
+        detail: Some(unfit.to_string()),
+        dead_at: Timestamp::now(),
+        attempts_total: 0,
+        attempts: Vec::new(),
+        replay_id: None,
+    }
+}
+
+/// The row of a dead letter for Kafka's `topic`.
+///
+/// # Errors
+/// When it does not fit its schema.
+pub(super) fn outgoing(
+    topic: String,
+    encoder: &Encoder,
+    key: Vec<u8>,
+    letter: &DeadLetter,
+) -> Result<Outgoing, AvroError> {
+    let value = encoder.encode(letter)?;
+    Ok(Outgoing { topic, partition: None, key, value, headers: Headers::default(), timestamp_ms: None })
+}
+
+/// The ways of records into one table, by the id of the schema they were written with.
+pub(super) struct Ways {
+    registry: Arc<Registry>,
+    known: HashMap<u32, Result<Arc<Plan>, Unfit>>,
+}
+
+impl Ways {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, known: HashMap::new() }
+    }
+
+    /// The way of a framed value into the table; why there is none goes into the dead letter.
+    ///
+    /// # Errors
+    /// When the registry is away: waiting may help.
+    pub(super) async fn of(
+        &mut self,
+        value: Option<&[u8]>,
+        table: &Schema,
+    ) -> Result<Result<Arc<Plan>, Unfit>, RegistryError> {
+        let id = match split(value) {
+            Ok((id, _)) => id,
+            Err(error) => return Ok(Err(Unfit::Undecodable(error.to_string()))),
+        };
+        if let Some(known) = self.known.get(&id) {
+            return Ok(known.clone());
+        }
+        let way = match self.registry.schema(id).await {
+            Ok(schema) => Avro::parse(schema.tree()).and_then(|avro| Plan::new(&avro, table)).map(Arc::new),
+            Err(error) if error.is_away() => return Err(error),
+            Err(error) => Err(Unfit::Undecodable(error.to_string())),
+        };
+        // Ids come from records, which a stranger on the topic could invent.
+        if self.known.len() >= 1000 {
+            self.known.clear();
+        }
+        self.known.insert(id, way.clone());
+        Ok(way)
+    }
+}

@@ -1,0 +1,290 @@
+//! A table made anew from what Kafka holds, and compared with the one that is there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Int32Type, Int64Type};
+use futures::TryStreamExt as _;
+use iceberg::table::Table;
+use iceberg::{Catalog, TableIdent};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::batch::{Batch, Ways};
+use super::commit::commit;
+use super::error::Error;
+use super::position::{POSITION, Position, claim, judge};
+use super::run::tables;
+use super::table::{self, Wanted};
+use super::{catalog, files};
+use crate::config;
+use crate::event::{ControlKind, Timestamp};
+use crate::kafka::layout::Ground;
+use crate::kafka::produce::Producer;
+use crate::kafka::restore::{self, Read};
+use crate::kafka::{control, identity};
+use crate::topics::CONTROL;
+
+/// Longest silence of Kafka while it is read.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Name of the new table.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Records that do not fit: dead letters already.
+    pub unfit: u64,
+    /// What was found beside the old table, where there is one.
+    pub compared: Option<Compared>,
+    /// Name under which the old one stands now, where it was replaced.
+    pub set_aside: Option<String>,
+}
+
+/// Two tables, row by row, by the place in Kafka; as far as both reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Rows in both, and the same.
+    pub same: u64,
+    /// Rows in both that differ in event id or body hash.
+    pub differ: u64,
+    /// Rows that the old one lacks below its position.
+    pub missing: u64,
+    /// Rows that the old one has more than once.
+    pub double: u64,
+    /// Rows that the old one has, and Kafka still, but the new one not.
+    pub surplus: u64,
+    /// Rows of the old one that Kafka no longer holds.
+    pub older: u64,
+}
+
+impl Compared {
+    /// Whether the old table is right as far as Kafka can tell.
+    #[must_use]
+    pub const fn is_right(&self) -> bool {
+        self.differ == 0 && self.missing == 0 && self.double == 0 && self.surplus == 0
+    }
+}
+
+/// Makes the table `name` anew. With `replace`, or where there is none, it takes the name; otherwise it stands beside.
+/// Blocks.
+///
+/// # Errors
+/// When Kafka, registry, catalog or store fail; the new table stays as far as it came.
+pub fn rebuild(
+    lake: &config::Lake,
+    sources: &[String],
+    ground: &Arc<Ground>,
+    name: &str,
+    replace: bool,
+    runtime: &Handle,
+) -> Result<Rebuilt, Error> {
+    let known = tables(sources)?;
+    let names = || known.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
+    let wanted = known.iter().find(|table| table.name == name);
+    let wanted = wanted.ok_or_else(|| Error::Config(format!("no table {name}; there are {}", names())))?.clone();
+    let namespace = catalog::namespace(lake)?;
+    let now = Timestamp::now().as_millis();
+    // A name of its own gives it a place of its own, which no table of the same name will get again.
+    let beside = TableIdent::new(namespace.clone(), format!("{name}__{now}"));
+    let ident = TableIdent::new(namespace, name.to_owned());
+    let catalog = runtime.block_on(catalog::open(lake))?;
+    let (table, begins, rows, unfit) = fill(lake, ground, &catalog, &beside, &wanted, runtime)?;
+    let mut rebuilt = Rebuilt { table: beside.name().to_owned(), rows, unfit, ..Rebuilt::default() };
+    let old = match runtime.block_on(catalog.load_table(&ident)) {
+        Ok(old) => Some(old),
+        Err(error) if table::is_missing(&error) => None,
+        Err(error) => return Err(Error::catalog(format!("cannot load {ident}"))(error)),
+    };
+    if let Some(old) = &old {
+        let compared = runtime.block_on(compare(old, &table, &begins));
+        rebuilt.compared = Some(compared.map_err(Error::catalog("cannot compare the tables"))?);
+    }
+    if replace || old.is_none() {
+        let renamed = |what: &TableIdent| Error::catalog(format!("cannot rename {what}"));
+        if old.is_some() {
+            let aside = TableIdent::new(ident.namespace().clone(), format!("{name}__before_{now}"));
+            runtime.block_on(catalog.rename_table(&ident, &aside)).map_err(renamed(&ident))?;
+            rebuilt.set_aside = Some(aside.name().to_owned());
+        }
+        remember(lake, ground, name, table.metadata().uuid(), runtime)?;
+        runtime.block_on(catalog.rename_table(&beside, &ident)).map_err(renamed(&beside))?;
+        name.clone_into(&mut rebuilt.table);
+    }
+    Ok(rebuilt)
+}
+
+/// Where each partition of each topic began when it was read.
+type Begins = HashMap<(String, i32), i64>;
+
+fn fill(
+    lake: &config::Lake,
+    ground: &Arc<Ground>,
+    catalog: &Arc<dyn Catalog>,
+    ident: &TableIdent,
+    wanted: &Wanted,
+    runtime: &Handle,
+) -> Result<(Table, Begins, u64, u64), Error> {
+    let kafka = |error: &dyn std::fmt::Display| Error::Config(error.to_string());
+    let cluster = ground.admin().cluster_id().map_err(|error| kafka(&error))?;
+    let identities = identity::read(ground, runtime)?;
+    let topics = wanted.topics.iter().map(|topic| {
+        let unknown = || Error::Config(format!("topic {topic} has no identity; `ledgerhook topics apply` gives one"));
+        Ok((topic.clone(), identities.get(topic).ok_or_else(unknown)?.id))
+    });
+    let topics = topics.collect::<Result<Vec<_>, Error>>()?;
+    let mut table = runtime.block_on(table::create(catalog, ident, &wanted.schema, &cluster))?;
+    let stopped = |why: &dyn std::fmt::Display| Error::Stopped { table: ident.to_string(), why: why.to_string() };
+    let property = table.metadata().properties().get(POSITION).map(String::as_str);
+    let mut from = judge(property, &[]).map_err(|moved| stopped(&moved))?.position;
+    let position = claim(from.clone(), &cluster, &topics).map_err(|moved| stopped(&moved))?;
+    let mut ways = Ways::new(Arc::clone(&ground.registry));
+    let mut batch = Batch::new(position);
+    let (mut begins, mut rows, mut unfit) = (Begins::new(), 0, 0);
+    for topic in &wanted.topics {
+        let short: Arc<str> = topic.as_str().into();
+        let found = ground.partitions_of(topic)?;
+        let all: BTreeMap<i32, Option<i64>> = found.iter().map(|partition| (partition.number, None)).collect();
+        let mut fault = None;
+        let failed = std::cell::Cell::new(false);
+        let full = ground.cluster.topic(topic);
+        let read = restore::read(&ground.cluster, &full, &all, PATIENCE, &|| failed.get(), |read| match read {
+            _ if failed.get() => {}
+            Read::Record(record) => {
+                begins.entry((topic.clone(), record.partition.number)).or_insert(record.offset);
+                let schema = Arc::clone(table.metadata().current_schema());
+                let way = runtime.block_on(ways.of(record.value.as_deref(), &schema));
+                let taken = way.map_err(|error| kafka(&error)).and_then(|way| {
+                    batch.add(&short, record, way, Instant::now());
+                    let full = u64::try_from(batch.bytes).unwrap_or(u64::MAX) >= lake.memory.min(lake.commit.bytes);
+                    if full || batch.rows.len() >= lake.commit.rows {
+                        let next = Batch::new(batch.to.clone());
+                        let done = std::mem::replace(&mut batch, next);
+                        write(lake, catalog, &mut table, &mut from, done, (&mut rows, &mut unfit), runtime)?;
+                    }
+                    Ok(())
+                });
+                if let Err(error) = taken {
+                    fault = Some(error);
+                    failed.set(true);
+                }
+            }
+            Read::Ended(number, end) => {
+                begins.entry((topic.clone(), number)).or_insert(end);
+                if let Some(at) = batch.to.topics.get_mut(topic) {
+                    at.next.insert(number, end);
+                }
+            }
+        });
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        read.map_err(|error| kafka(&error))?;
+    }
+    write(lake, catalog, &mut table, &mut from, batch, (&mut rows, &mut unfit), runtime)?;
+    Ok((table, begins, rows, unfit))
+}
+
+fn write(
+    lake: &config::Lake,
+    catalog: &Arc<dyn Catalog>,
+    table: &mut Table,
+    from: &mut Position,
+    mut batch: Batch,
+    (rows, unfit): (&mut u64, &mut u64),
+    runtime: &Handle,
+) -> Result<(), Error> {
+    let id = Uuid::now_v7();
+    *rows += u64::try_from(batch.rows.len()).unwrap_or(0);
+    *unfit += u64::try_from(batch.letters.len()).unwrap_or(0);
+    let done = runtime.block_on(async {
+        let written = files::write(table, id, &mut batch.rows).await.map_err(Error::catalog("cannot write"))?;
+        let timeout = lake.catalog.timeout * 3;
+        let done = commit(catalog, table, id, written, (from, &batch.to), timeout).await;
+        done.map_err(|error| Error::Config(error.to_string()))
+    })?;
+    *table = done;
+    *from = batch.to;
+    Ok(())
+}
+
+/// What a row is compared by.
+fn fingerprint(event_id: &str, body_sha256: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (event_id, body_sha256).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Calls `each` with topic, partition, offset and fingerprint of every row.
+async fn scan(table: &Table, mut each: impl FnMut(&str, i32, i64, u64)) -> iceberg::Result<()> {
+    let columns = ["kafka_topic", "kafka_partition", "kafka_offset", "event_id", "body_sha256"];
+    let mut rows = table.scan().select(columns).build()?.to_arrow().await?;
+    while let Some(batch) = rows.try_next().await? {
+        let [topics, partitions, offsets, ids, hashes] = batch.columns() else {
+            return Err(iceberg::Error::new(iceberg::ErrorKind::Unexpected, "a scan without its columns"));
+        };
+        let (topics, ids, hashes) = (topics.as_string::<i32>(), ids.as_string::<i32>(), hashes.as_binary::<i64>());
+        let partitions = partitions.as_primitive::<Int32Type>();
+        let offsets = offsets.as_primitive::<Int64Type>();
+        for row in 0..batch.num_rows() {
+            let print = fingerprint(ids.value(row), hashes.value(row));
+            each(topics.value(row), partitions.value(row), offsets.value(row), print);
+        }
+    }
+    Ok(())
+}
+
+async fn compare(old: &Table, new: &Table, begins: &Begins) -> iceberg::Result<Compared> {
+    let mut compared = Compared::default();
+    // Rows of the new one by place, with how often the old one has them.
+    let mut places: HashMap<(String, i32, i64), (u64, u32)> = HashMap::new();
+    scan(new, |topic, partition, offset, print| {
+        places.insert((topic.to_owned(), partition, offset), (print, 0));
+    })
+    .await?;
+    scan(old, |topic, partition, offset, print| {
+        let place = (topic.to_owned(), partition, offset);
+        match places.get_mut(&place) {
+            Some((_, times)) if *times > 0 => compared.double += 1,
+            Some((same, times)) => {
+                *times += 1;
+                if *same == print { compared.same += 1 } else { compared.differ += 1 }
+            }
+            None if begins.get(&(place.0, partition)).is_some_and(|begins| offset >= *begins) => compared.surplus += 1,
+            None => compared.older += 1,
+        }
+    })
+    .await?;
+    let property = old.metadata().properties().get(POSITION).map(String::as_str);
+    let reached = judge(property, &[]).or_else(|_| judge(property, &past_of(property))).map(|found| found.position);
+    if let Ok(reached) = reached {
+        let below = |(topic, partition, offset): &(String, i32, i64)| {
+            reached.next(topic, *partition).is_some_and(|next| *offset < next)
+        };
+        let missing = places.iter().filter(|(place, (_, times))| *times == 0 && below(place)).count();
+        compared.missing = u64::try_from(missing).unwrap_or(u64::MAX);
+    }
+    Ok(compared)
+}
+
+/// The position itself, whatever the snapshots say: a table that was rolled back lacks the rows below it.
+fn past_of(property: Option<&str>) -> Vec<super::position::Past> {
+    let position = property.map(str::to_owned);
+    vec![super::position::Past { id: 0, operation: "append".to_owned(), position, has_parent: false }]
+}
+
+fn remember(lake: &config::Lake, ground: &Ground, name: &str, id: Uuid, runtime: &Handle) -> Result<(), Error> {
+    let about = (ControlKind::Lake, format!("{}.{name}", lake.namespace));
+    let producer = Producer::new(&ground.cluster, PATIENCE, Duration::ZERO);
+    let producer = producer.map_err(|error| Error::Config(error.to_string()))?;
+    let encoders = runtime.block_on(ground.encoders())?;
+    let encoder = encoders.of(CONTROL).ok_or_else(|| Error::Config("control has no schema".to_owned()))?;
+    let said = control::say(&producer, &ground.cluster, encoder, about, "rebuild", id.to_string());
+    Ok(runtime.block_on(said)?)
+}
