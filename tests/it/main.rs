@@ -9,6 +9,7 @@ mod console;
 mod crash;
 mod delivery;
 mod kafka;
+mod lake;
 mod limits;
 mod receiver;
 mod reload;

@@ -1,0 +1,178 @@
+//! Tables that others changed, topics that are others, disks that are full: said, never silently doubled or skipped.
+
+use super::readers::{count, python};
+use super::{assert_exact, invoice, local, produce, rows, start, write};
+use crate::common::process::{Process, run};
+use crate::common::{Installation, install};
+
+async fn change(installation: &Installation, args: &[&str]) -> String {
+    python(installation, args).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Starts the role until the table has this many rows, then stops it.
+async fn fill(installation: &Installation, to: i64) {
+    let writer = start(&installation.file(), "");
+    rows(installation, "invoices", to).await;
+    rows(installation, "events", to).await;
+    writer.terminate();
+    assert_eq!(writer.ended().await.code, Some(0));
+}
+
+/// Starts the role and returns it when its table of invoices has stopped, with the line that says so.
+async fn stopped(installation: &Installation) -> (Process, String) {
+    let mut writer = start(&installation.file(), "");
+    let line = writer.line(&["ERROR", "table=\"invoices\""]).await;
+    (writer, line)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_rolled_back_stops_until_it_is_decided() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    produce(&installation, 0..50).await;
+    fill(&installation, 50).await;
+    produce(&installation, 50..80).await;
+    fill(&installation, 80).await;
+    change(&installation, &["rollback", "invoices"]).await;
+    produce(&installation, 80..90).await;
+    let (writer, line) = stopped(&installation).await;
+    assert!(line.contains("was moved to another snapshot") && line.contains("ledgerhook.position"), "{line}");
+    // The others go on.
+    rows(&installation, "events", 90).await;
+    let left = count(&installation, "invoices").await.unwrap();
+    assert!(left < 80, "{left}");
+    drop(writer);
+    // What the message says to do: the position that the rows are at.
+    let to = line.split("set the property to ").nth(1).and_then(|rest| rest.split("; to keep").next()).unwrap();
+    let to = to.replace("\\\"", "\"");
+    change(&installation, &["set", "invoices", "ledgerhook.position", &to]).await;
+    fill(&installation, 90).await;
+    assert_exact(&rows(&installation, "invoices", 90).await, 0..90);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_dropped_is_missed_and_can_be_made_anew() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    produce(&installation, 0..40).await;
+    fill(&installation, 40).await;
+    change(&installation, &["drop", "invoices"]).await;
+    let (writer, line) = stopped(&installation).await;
+    assert!(line.contains("is gone") && line.contains("lake rebuild invoices"), "{line}");
+    drop(writer);
+    let rebuilt = run(&installation.file(), &["lake", "rebuild", "invoices", "--json"]).await;
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    produce(&installation, 40..45).await;
+    fill(&installation, 45).await;
+    assert_exact(&rows(&installation, "invoices", 45).await, 0..45);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_engines_may_compact_and_are_named_where_they_add() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    produce(&installation, 0..30).await;
+    fill(&installation, 30).await;
+    change(&installation, &["append", "invoices"]).await;
+    produce(&installation, 30..35).await;
+    let mut writer = start(&installation.file(), "");
+    let line = writer.line(&["another engine changed the table"]).await;
+    assert!(line.contains("invoices") && line.contains("append"), "{line}");
+    let read = rows(&installation, "invoices", 36).await;
+    assert_eq!(read.engines[0].places, 35, "theirs stays theirs, ours is once");
+    drop(writer);
+
+    // And compared with Kafka it comes to light.
+    let compared = run(&installation.file(), &["lake", "rebuild", "invoices", "--json"]).await;
+    assert_eq!(compared.code, Some(1), "{compared:?}");
+    let said: serde_json::Value = serde_json::from_str(&compared.stdout).unwrap();
+    assert_eq!((&said["compared"]["same"], &said["compared"]["double"]), (&35.into(), &1.into()), "{said}");
+    let replaced = run(&installation.file(), &["lake", "rebuild", "invoices", "--replace"]).await;
+    assert!(replaced.stdout.contains("the old table stands as invoices__before_"), "{replaced:?}");
+    produce(&installation, 35..40).await;
+    fill(&installation, 40).await;
+    assert_exact(&rows(&installation, "invoices", 40).await, 0..40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_another_engine_dropped_is_missed() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    produce(&installation, 0..5).await;
+    fill(&installation, 5).await;
+    change(&installation, &["drop-column", "invoices", "currency"]).await;
+    let (_writer, line) = stopped(&installation).await;
+    assert!(line.contains("had a column currency that another engine dropped"), "{line}");
+}
+
+/// A field that a newer Ledgerhook adds: rows of both versions are read together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_an_older_version_gets_the_columns_it_lacks() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    produce(&installation, 0..5).await;
+    fill(&installation, 5).await;
+    let tree: serde_json::Value = serde_json::from_str(ledgerhook::avro::source("InvoiceRecord").unwrap()).unwrap();
+    let mut newer = tree.clone();
+    newer["fields"].as_array_mut().unwrap().push(serde_json::json!({
+        "name": "project", "type": ["null", "string"], "default": null,
+    }));
+    let subject = format!("{}invoices-value", installation.ground.cluster.prefix());
+    let url = &installation.config.schema_registry.url;
+    let answer = reqwest::Client::new()
+        .post(format!("{url}/subjects/{subject}/versions"))
+        .json(&serde_json::json!({"schema": newer.to_string()}))
+        .send()
+        .await
+        .unwrap();
+    let id: serde_json::Value = answer.json().await.unwrap();
+    let id = u32::try_from(id["id"].as_u64().unwrap_or_else(|| panic!("{id}"))).unwrap();
+    // What a newer version writes: the same fields, then the new one.
+    let mut value = installation.encoders.of("invoices").unwrap().encode(&invoice(5)).unwrap();
+    value[1..5].copy_from_slice(&id.to_be_bytes());
+    value.extend([2, 6]);
+    value.extend(b"p-1");
+    write(&installation, [("invoices".to_owned(), "k".to_owned(), value)]).await;
+    let writer = start(&installation.file(), "");
+    // This version does not know the field: the record fits, and `attributes` has every member.
+    let read = rows(&installation, "invoices", 6).await;
+    assert_exact(&read, 0..6);
+    assert!(!read.columns.contains(&"project".to_owned()));
+    drop(writer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_removes_what_is_old_and_nothing_else() {
+    let (dir, lake) = local("rows = 20, every = \"300ms\"");
+    let installation = install(&lake).await;
+    for n in 0..4 {
+        produce(&installation, n * 10..(n + 1) * 10).await;
+        fill(&installation, (n + 1) * 10).await;
+    }
+    let data = dir.path().join("warehouse/ledgerhook/invoices/data");
+    let orphan = |name: &str, age: u64| {
+        let path = data.join(name);
+        std::fs::write(&path, "left behind").unwrap();
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        path
+    };
+    // Of an unknown commit, perhaps; and of a crash of long ago.
+    let (young, old) = (orphan("young.parquet", 3_000), orphan("old.parquet", 8_000));
+    let before: serde_json::Value =
+        serde_json::from_str(&change(&installation, &["snapshots", "invoices"]).await).unwrap();
+    assert!(before.as_array().unwrap().len() >= 4, "{before}");
+    let args = ["lake", "maintain", "--snapshots-older-than", "0s", "--keep", "1", "--orphans-older-than", "0s"];
+    let dry = run(&installation.file(), &[&args[..], &["--dry-run"]].concat()).await;
+    assert!(dry.stdout.contains("invoices: 0 snapshots expired, 1 files to be removed"), "{dry:?}");
+    let done = run(&installation.file(), &args).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let expired = format!("invoices: {} snapshots expired, 1 files removed", before.as_array().unwrap().len() - 1);
+    assert!(done.stdout.contains(&expired), "{done:?}");
+    assert!(young.exists() && !old.exists());
+    assert_exact(&rows(&installation, "invoices", 40).await, 0..40);
+    // And the writer goes on behind what was expired.
+    produce(&installation, 40..50).await;
+    fill(&installation, 50).await;
+    assert_exact(&rows(&installation, "invoices", 50).await, 0..50);
+}

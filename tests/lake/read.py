@@ -1,0 +1,202 @@
+"""What PyIceberg, DuckDB and Polars see of a table.
+
+    read.py < REQUESTS
+
+A request is a line, a JSON list of arguments: --uri URI --warehouse W --namespace N [--s3 ENDPOINT] count|read|... TABLE
+Its answer is one too: {"ok": TEXT} or {"error": TEXT}. The libraries take seconds to load, so one process serves a whole
+run of the tests. The catalog is a SQL one, or a REST one where the URI is http. Changes that other engines make, for the tests:
+append (rows of the table once more), replace (its files written anew, rows as they are), rollback (to the snapshot before),
+drop, drop-column NAME, set KEY VALUE, get KEY, uuid.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import traceback
+from datetime import date, timedelta, timezone
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
+
+# Its own planner is a package of its own; PyIceberg's plan is the same.
+os.environ["POLARS_ICEBERG_PLANNER"] = "pyiceberg"
+
+KEYS = {"s3.access-key-id": "test-key", "s3.secret-access-key": "test-secret", "s3.region": "us-east-1"}
+
+
+def catalog(args):
+    store = {"s3.endpoint": args.s3, "s3.path-style-access": "true", **KEYS} if args.s3 else {}
+    if args.uri.startswith("http"):
+        return load_catalog("ledgerhook", type="rest", uri=args.uri, **store)
+    return SqlCatalog("ledgerhook", uri=args.uri, warehouse=args.warehouse, **store)
+
+
+def by_pyiceberg(table):
+    rows = table.scan().to_arrow()
+    total = None
+    if "total_amount" in rows.column_names:
+        # Sums in Python: Arrow's decimal128 holds one amount, and a sum of many may be longer.
+        total = str(sum(value for value in rows["total_amount"].to_pylist() if value is not None))
+    place = rows.select(["kafka_topic", "kafka_partition", "kafka_offset"]).group_by(
+        ["kafka_topic", "kafka_partition", "kafka_offset"]
+    ).aggregate([])
+    return rows, {
+        "name": "pyiceberg",
+        "rows": rows.num_rows,
+        "places": place.num_rows,
+        "events": pc.count_distinct(rows["event_id"]).as_py(),
+        "total": total,
+    }
+
+
+def by_duckdb(table, args):
+    import duckdb
+    import duckdb_extensions
+
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    for extension in ["avro", "httpfs", "iceberg"]:
+        duckdb_extensions.import_extension(extension, con=connection)
+        connection.execute(f"LOAD {extension}")
+    if args.s3:
+        endpoint = args.s3.removeprefix("http://")
+        connection.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID '{KEYS['s3.access-key-id']}', SECRET '{KEYS['s3.secret-access-key']}', "
+            f"REGION 'us-east-1', ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
+        )
+    amounts = "total_amount" in table.schema().column_names
+    total = "sum(CAST(total_amount AS DECIMAL(38,9)))" if amounts else "NULL"
+    rows, places, events, total = connection.execute(
+        f"SELECT count(*), count(DISTINCT (kafka_topic, kafka_partition, kafka_offset)), count(DISTINCT event_id), "
+        f"{total} FROM iceberg_scan('{table.metadata_location}')"
+    ).fetchone()
+    return {"name": "duckdb", "rows": rows, "places": places, "events": events, "total": str(total) if amounts else None}
+
+
+def by_polars(table, args):
+    import polars as pl
+
+    options = None
+    if args.s3:
+        options = {
+            "aws_endpoint_url": args.s3,
+            "aws_access_key_id": KEYS["s3.access-key-id"],
+            "aws_secret_access_key": KEYS["s3.secret-access-key"],
+            "aws_region": "us-east-1",
+            "aws_virtual_hosted_style_request": "false",
+            "aws_allow_http": "true",
+        }
+    frame = pl.scan_iceberg(table, reader_override="native", storage_options=options)
+    wanted = [
+        pl.len().alias("rows"),
+        pl.struct("kafka_topic", "kafka_partition", "kafka_offset").n_unique().alias("places"),
+        pl.col("event_id").n_unique().alias("events"),
+    ]
+    amounts = "total_amount" in table.schema().column_names
+    if amounts:
+        wanted.append(pl.col("total_amount").sum().alias("total"))
+    row = frame.select(wanted).collect().row(0, named=True)
+    return {"name": "polars", **row, "total": str(row["total"]) if amounts else None}
+
+
+def files_of(table, args):
+    files = [task.file for task in table.scan().plan_files()]
+    days, codecs, sorted_, bounded = set(), set(), True, True
+    entity = "entity_id" if "entity_id" in table.schema().column_names else "event_id"
+    ids = {name: table.schema().find_field(name).field_id for name in ["received_at", entity, "kafka_offset"]}
+    for file in files:
+        day = file.partition[0]
+        days.add(str(date(1970, 1, 1) + timedelta(days=day) if isinstance(day, int) else day))
+        bounded = bounded and all(id in file.lower_bounds and id in file.upper_bounds for id in ids.values())
+        with table.io.new_input(file.file_path).open() as source:
+            parquet = pq.ParquetFile(source)
+            codecs |= {
+                parquet.metadata.row_group(group).column(column).compression
+                for group in range(parquet.metadata.num_row_groups)
+                for column in range(parquet.metadata.num_columns)
+            }
+            rows = parquet.read(columns=["source", entity])
+        keys = list(zip(rows["source"].to_pylist(), rows[entity].to_pylist()))
+        sorted_ = sorted_ and keys == sorted(keys)
+    return {"count": len(files), "days": sorted(days), "codecs": sorted(codecs), "sorted": sorted_, "bounded": bounded}
+
+
+def shown(value):
+    # One spelling of UTC, whichever library's.
+    if hasattr(value, "tzinfo") and value.tzinfo is not None:
+        return repr(value.astimezone(timezone.utc)).replace("datetime.timezone.utc", "UTC")
+    return repr(value)
+
+
+def read(table, args):
+    rows, first = by_pyiceberg(table)
+    sample = rows.sort_by("event_id").slice(0, 10).to_pylist()
+    bodies = pc.sum(pc.binary_length(rows["body"])).as_py() if "body" in rows.column_names else None
+    return {
+        "engines": [first, by_duckdb(table, args), by_polars(table, args)],
+        "sample": [{column: shown(value) for column, value in row.items()} for row in sample],
+        "files": files_of(table, args),
+        "bodies": bodies,
+        "columns": rows.column_names,
+    }
+
+
+def answer(arguments):
+    parser = argparse.ArgumentParser()
+    for option in ["--uri", "--warehouse", "--namespace"]:
+        parser.add_argument(option, required=True)
+    parser.add_argument("--s3")
+    parser.add_argument("what")
+    parser.add_argument("table")
+    parser.add_argument("more", nargs="*")
+    args = parser.parse_args(arguments)
+    name = (*args.namespace.split("."), args.table)
+    made = catalog(args)
+    if args.what == "drop":
+        made.drop_table(name)
+        return
+    table = made.load_table(name)
+    match args.what:
+        case "count":
+            snapshot = table.current_snapshot()
+            print(table.scan().count() if snapshot else 0)
+        case "read":
+            json.dump(read(table, args), sys.stdout)
+        case "append":
+            table.append(table.scan().to_arrow().slice(0, 1))
+        case "replace":
+            table.overwrite(table.scan().to_arrow())
+        case "rollback":
+            before = table.current_snapshot().parent_snapshot_id
+            table.manage_snapshots().rollback_to_snapshot(before).commit()
+        case "drop-column":
+            with table.update_schema(allow_incompatible_changes=True) as change:
+                change.delete_column(args.more[0])
+        case "set":
+            with table.transaction() as change:
+                change.set_properties({args.more[0]: args.more[1]})
+        case "get":
+            print(table.properties.get(args.more[0], ""))
+        case "snapshots":
+            json.dump([s.summary.operation.value for s in table.snapshots()], sys.stdout)
+        case "uuid":
+            print(table.metadata.table_uuid)
+
+
+def main():
+    for line in sys.stdin:
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                answer(json.loads(line))
+            reply = {"ok": said.getvalue()}
+        except Exception:
+            reply = {"error": traceback.format_exc()}
+        print(json.dumps(reply), flush=True)
+
+
+main()
