@@ -50,9 +50,9 @@ impl Catalog for Fenced {
     }
 
     async fn update_table(&self, commit: TableCommit) -> Result<Table> {
-        crate::lifecycle::failpoint("lake-before-commit");
+        crate::lifecycle::failpoint("lake.before_commit");
         let updated = self.inner.update_table(commit).await;
-        crate::lifecycle::failpoint("lake-after-commit");
+        crate::lifecycle::failpoint("lake.after_commit");
         updated
     }
 

@@ -39,6 +39,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// An idle table is brought past the marks that transactions leave behind records after this many commit intervals.
 const TIDY_INTERVALS: u32 = 60;
+/// Dead letters on their way at one time.
+const LETTERS_AT_ONCE: usize = 500;
 /// Longest silence while that is looked for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -226,17 +228,27 @@ impl Worker {
         let outcome = shared.runtime.block_on(async {
             // Dead letters first: what is not in the table has to be there when the position passes it.
             let topic = shared.ground.cluster.topic(DEAD_LETTERS);
-            for (letter, key) in batch.letters.iter().zip(std::mem::take(&mut batch.keys)) {
-                let unknown = || End::Again("the dead letters have no schema".to_owned());
-                let encoder = shared.encoders.of(DEAD_LETTERS).ok_or_else(unknown)?;
-                let row = outgoing(topic.clone(), encoder, key, letter);
-                let row = row.map_err(|error| End::Stopped(format!("cannot write a dead letter: {error}")))?;
-                shared.producer.send(&row).await.map_err(|error| End::Again(error.to_string()))?;
+            let unknown = || End::Again("the dead letters have no schema".to_owned());
+            let encoder = shared.encoders.of(DEAD_LETTERS).ok_or_else(unknown)?;
+            let mut letters = batch.letters.iter().zip(std::mem::take(&mut batch.keys));
+            loop {
+                let mut sent = Vec::new();
+                for (letter, key) in letters.by_ref().take(LETTERS_AT_ONCE) {
+                    let row = outgoing(topic.clone(), encoder, key, letter);
+                    let row = row.map_err(|error| End::Stopped(format!("cannot write a dead letter: {error}")))?;
+                    sent.push(shared.producer.enqueue(&row).map_err(|error| End::Again(error.to_string()))?);
+                }
+                if sent.is_empty() {
+                    break;
+                }
+                for sending in sent {
+                    sending.await.map_err(|error| End::Again(error.to_string()))?;
+                }
             }
             let written = files::write(&session.table, id, &mut batch.rows).await;
             let written = written.map_err(|error| End::Again(format!("cannot write: {}", told(&error))))?;
             batch.rows.clear();
-            crate::lifecycle::failpoint("lake-files-written");
+            crate::lifecycle::failpoint("lake.files_written");
             let positions = (&session.from, &batch.to);
             // Loading the table, writing its metadata and the swap each wait for one answer at most.
             let timeout = shared.lake.catalog.timeout * 3;
@@ -252,6 +264,7 @@ impl Worker {
                 }
             }
         });
+        let before = session.table.metadata().current_schema_id();
         session.table = outcome?;
         session.from = batch.to;
         session.committed_at = Instant::now();
@@ -259,6 +272,10 @@ impl Worker {
         self.count(rows);
         shared.metrics.lake_commit_seconds.observe(began.elapsed().as_secs_f64());
         tracing::debug!(table = self.wanted.name, rows, "committed");
+        if session.table.metadata().current_schema_id() != before {
+            // The ways into the columns are of the former ones, which may stand elsewhere by now.
+            return Err(End::Again("the table's columns changed".to_owned()));
+        }
         Ok(())
     }
 

@@ -53,7 +53,7 @@ async fn wrong_usage_is_told() {
             "has no event type `invoice.eaten`; it is `all` or one of: invoice.created, ",
         ),
         (&["send", "accbooks", "all", "--duplicates", "120%"], "must be a share from 0 to 1"),
-        (&["run", "--role", "reciever"], "possible values: receiver, router, delivery, console"),
+        (&["run", "--role", "reciever"], "possible values: receiver, router, delivery, lake, console"),
         (&["runn"], "a similar subcommand exists: 'run'"),
     ] {
         let refused = run(&file, args).await;

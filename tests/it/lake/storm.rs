@@ -10,7 +10,7 @@ use crate::common::install;
 
 const SEED: u64 = 20_261_122;
 /// Steps at which the program can be told to die.
-const STEPS: [&str; 3] = ["lake-files-written", "lake-before-commit", "lake-after-commit"];
+const STEPS: [&str; 3] = ["lake.files_written", "lake.before_commit", "lake.after_commit"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_killed_at_random_writes_every_row_once() {
