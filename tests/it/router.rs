@@ -57,7 +57,7 @@ struct Feeder<'a> {
 impl<'a> Feeder<'a> {
     fn new(installation: &'a Installation) -> Self {
         let producer =
-            Producer::new(&installation.ground.cluster, Duration::from_secs(30), Duration::from_millis(1)).unwrap();
+            Producer::new(&installation.ground.cluster, Duration::from_secs(10), Duration::from_millis(1)).unwrap();
         Self { installation, producer }
     }
 
@@ -66,11 +66,13 @@ impl<'a> Feeder<'a> {
             Headers(vec![("traceparent".into(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec())]);
         let topic = self.installation.ground.cluster.topic("received.accbooks");
         let record = Outgoing { topic, partition: None, key: key.into(), value, headers, timestamp_ms: None };
-        // What a broker did not answer for may stand there: a repeat is one more duplicate.
-        for _ in 0..3 {
+        // What a broker did not answer for may stand there: a repeat is one more duplicate. A client that met a broker
+        // frozen or killed may stay stuck: a new one goes on, as the receiver's does.
+        for _ in 0..6 {
             if self.producer.send(&record).await.is_ok() {
                 return;
             }
+            self.producer.renew();
         }
         self.producer.send(&record).await.unwrap();
     }
