@@ -26,6 +26,8 @@ pub struct Target {
     /// The record topics it takes, out of [`RECORD_TOPICS`](super::RECORD_TOPICS); at least one, none twice, in
     /// alphabetical order.
     pub records: Vec<String>,
+    /// Which of their records go to it: an expression over the record; none for all.
+    pub filter: Option<String>,
     /// Where it begins when it has no position yet.
     pub start: Start,
     /// Where requests go, http or https. Shown in logs and metrics: it holds no user, password or token.
@@ -149,6 +151,7 @@ impl Target {
         let target = Self {
             name: name.to_owned(),
             records: records(&mut r, &description),
+            filter: r.optional_text("filter", checks::some),
             start: r.take("start", "", start).unwrap_or(Start::Now),
             url: r.text("url", checks::url),
             allow_private_addresses: r.flag("allow_private_addresses"),

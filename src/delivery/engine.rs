@@ -160,6 +160,10 @@ impl<R> Engine<R> {
 
     /// What a try says of the target.
     fn judge(&mut self, ticket: &Ticket, verdict: &Verdict, next: &Next, started: Instant, now: Instant) {
+        // It was not asked.
+        if verdict.outcome == AttemptOutcome::Filtered {
+            return;
+        }
         if let Next::LeaveAlone { trouble, asked, backoff } = *next {
             self.window.failed(trouble, asked, backoff, started, now);
             return;

@@ -62,7 +62,7 @@ pub(super) fn decide(policy: &Policy, verdict: &Verdict, head: &Head, troubles: 
         OnGiveUp::Hold => Next::TryAfter(retry.max),
     };
     match verdict.outcome {
-        AttemptOutcome::Delivered | AttemptOutcome::Duplicate => Next::Finish,
+        AttemptOutcome::Delivered | AttemptOutcome::Duplicate | AttemptOutcome::Filtered => Next::Finish,
         AttemptOutcome::Rejected => gone(DeadLetterReason::Rejected),
         AttemptOutcome::Retry
         | AttemptOutcome::Unresolved

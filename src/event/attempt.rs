@@ -27,6 +27,8 @@ wire_enum! {
         Rejected = "REJECTED",
         /// No answer: the target may or may not have the record.
         Unresolved = "UNRESOLVED",
+        /// The record is not for this target: nothing was sent.
+        Filtered = "FILTERED",
     }
 }
 

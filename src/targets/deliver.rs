@@ -67,8 +67,12 @@ impl Client {
         now: Timestamp,
         look_first: bool,
     ) -> Result<(), Box<Answer>> {
-        if !self.preset.takes(plan, trip).map_err(|error| Box::new(Answer::of_template(&error)))? {
-            return Err(Box::new(refused("not_taken", "the target does not take records like this one".to_owned())));
+        let unsendable = |error| Box::new(Answer::of_template(&error));
+        if !self.preset.lets_through(trip).map_err(unsendable)? {
+            return Err(Box::new(left_out("filter", "the target's filter leaves it out")));
+        }
+        if !self.preset.takes(plan, trip).map_err(unsendable)? {
+            return Err(Box::new(left_out("not_taken", "the target does not take records like this one")));
         }
         if (look_first || self.preset.look_up_always)
             && let Some(search) = &plan.look_up
@@ -338,8 +342,16 @@ fn kept<'a>(keep: &'a [(String, String)], answer: &Json) -> Kept<'a> {
 }
 
 fn refused(name: &str, what: String) -> Answer {
+    unsent(AttemptOutcome::Rejected, name, what)
+}
+
+fn left_out(name: &str, what: &str) -> Answer {
+    unsent(AttemptOutcome::Filtered, name, what.to_owned())
+}
+
+fn unsent(outcome: AttemptOutcome, name: &str, what: String) -> Answer {
     let reason = Reason::named(name, false);
-    let verdict = Verdict { outcome: AttemptOutcome::Rejected, reason, scope: Whom::Record, retry_after: None };
+    let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None };
     Answer { verdict, status: None, excerpt: None, fault: Some(what), notes: Vec::new() }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Preset {
     pub(super) strict: Templates,
     /// Expressions over answers.
     pub(super) chainable: Templates,
+    /// Which records go to the target at all.
+    filter: Option<Compiled>,
     /// What answers mean.
     pub(super) rules: Vec<Rule>,
     /// What it offers against a second document.
@@ -96,6 +98,7 @@ impl Preset {
         let probe = description.probe.as_ref();
         let probe = probe.map(|probe| RequestTemplate::compile(&mut strict, "probe", probe)).transpose()?;
         let rules = Rule::compile_all(&mut chainable, "answers", &description.answers)?;
+        let filter = target.filter.as_ref().map(|source| chainable.expression("filter", source)).transpose()?;
         let rule = description.idempotency;
         let idempotency = match rule.class {
             IdempotencyClass::Upsert => Idempotency::Upsert,
@@ -109,6 +112,7 @@ impl Preset {
             strict,
             chainable,
             rules,
+            filter,
             idempotency,
             look_up_always: rule.look_up_always,
             probe,
@@ -152,6 +156,11 @@ impl Preset {
         let mut trip = Trip { scope, record: json, id, kept: Map::new() };
         trip.keep(Map::new(), false);
         Ok(trip)
+    }
+
+    /// Whether the user's filter lets the record of this trip through.
+    pub(super) fn lets_through(&self, trip: &Trip) -> Result<bool, TemplateError> {
+        self.filter.as_ref().map_or(Ok(true), |filter| self.chainable.holds(filter, &trip.scope))
     }
 
     /// Whether the target takes the record of this trip; the values that its templates share are made then.

@@ -37,6 +37,9 @@ impl Client {
     pub fn show(&self, record: &Record) -> Result<(Vec<Shown>, Vec<String>), TemplateError> {
         let Some(plan) = self.preset.plan(record) else { return Ok((Vec::new(), Vec::new())) };
         let mut trip = self.preset.trip(plan, record)?;
+        if !self.preset.lets_through(&trip)? {
+            return Ok((Vec::new(), vec!["left out by the target's filter".to_owned()]));
+        }
         if !self.preset.takes(plan, &mut trip)? {
             return Ok((Vec::new(), vec!["not taken: the target does not take records like this one".to_owned()]));
         }

@@ -357,6 +357,47 @@ async fn nothing_is_tried_inside_a_window() {
     assert_in_order(&target.requests());
 }
 
+/// Left out, accounted for, and in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_filter_leaves_out_ends_as_filtered() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let filter = "filter = \"record.event_id[-1] != '3'\"";
+    let installation = install(&webhook("erp", &target.url, filter)).await;
+    produce(&installation, dealt(5, 50)).await;
+    let role = start(&installation);
+    eventually("the others are taken", || target.taken().len() == 45).await;
+    stop(&installation, role).await;
+    let attempts = attempts(&installation).await;
+    let left_out: BTreeSet<&str> = attempts
+        .iter()
+        .filter(|a| {
+            a.outcome == AttemptOutcome::Filtered && a.reason == "filter" && a.n == 1 && a.next_try_at.is_none()
+        })
+        .map(|a| a.event_id.as_str())
+        .collect();
+    assert_eq!((left_out.len(), attempts.len(), target.requests().len()), (5, 50, 45));
+    assert!(left_out.iter().all(|id| id.ends_with('3') && !target.taken().contains(*id)));
+    assert_eq!(dead_letters(&installation).await, []);
+    let said = delivery::run(
+        Settings {
+            delivery: installation.config.delivery.clone(),
+            targets: installation
+                .config
+                .targets
+                .values()
+                .cloned()
+                .map(|target| ledgerhook::config::Target { filter: Some("record.amount >".to_owned()), ..target })
+                .collect(),
+            shutdown_budget: Duration::from_secs(1),
+        },
+        installation.ground.clone(),
+        installation.role("delivery"),
+    )
+    .await;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("erp") && said.contains("filter"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_target_holds_back_only_itself() {
     let target = FaultyTarget::start(|_| Reply::Status(200)).await;
