@@ -9,8 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::outcome::Answer;
 
-/// A declared length is only believed up to here: memory is taken as bytes come.
-const FIRST_ROOM: u64 = 16 * 1024;
+/// A declared length is only believed up to here, until as much has come; then for the rest, at once: a buffer that grows
+/// by doubling is copied each time, and leaves its halves to the allocator.
+const FIRST_ROOM: usize = 16 * 1024;
 /// What is read of a refused body and thrown away, so that the sender, still writing, gets to read the answer instead
 /// of a reset.
 const MAX_DISCARDED: u64 = 8 << 20;
@@ -27,8 +28,8 @@ pub(super) fn is_declared_over(body: &Body, max: u64) -> bool {
 /// # Errors
 /// [`Answer::BodyTooLarge`], [`Answer::RequestTimeout`], or [`Answer::BodyIncomplete`].
 pub(super) async fn read(body: &mut Body, max: u64, by: Instant) -> Result<Bytes, Answer> {
-    let room = body.size_hint().lower().min(max).min(FIRST_ROOM);
-    let mut whole = BytesMut::with_capacity(usize::try_from(room).unwrap_or_default());
+    let declared = usize::try_from(body.size_hint().lower().min(max)).unwrap_or_default();
+    let mut whole = BytesMut::with_capacity(declared.min(FIRST_ROOM));
     loop {
         match timeout_at(by, body.frame()).await {
             Err(_) => return Err(Answer::RequestTimeout),
@@ -39,6 +40,9 @@ pub(super) async fn read(body: &mut Body, max: u64, by: Instant) -> Result<Bytes
                 let Ok(data) = frame.into_data() else { continue };
                 if length(&whole) + length(&data) > max {
                     return Err(Answer::BodyTooLarge);
+                }
+                if whole.len() + data.len() > whole.capacity() {
+                    whole.reserve(declared.saturating_sub(whole.len()).max(data.len()));
                 }
                 whole.extend_from_slice(&data);
             }
