@@ -1,3 +1,5 @@
+//! Commits that succeed, fail, or leave it open, on a catalog of SQLite and local files.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 

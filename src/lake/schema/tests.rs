@@ -1,3 +1,5 @@
+//! Avro to Iceberg: types, ids, and what may change.
+
 use serde_json::{Value, json};
 
 use super::*;
