@@ -74,7 +74,7 @@ fn histories(class: usize, count: u64) -> Counts {
     println!("{totals:?}");
     // Histories in which nothing happens show nothing.
     assert!(totals.repeats > 1_000 && totals.parked > 1_000 && totals.fetches > 1_000, "{totals:?}");
-    assert!(totals.crashes > 1_000 && totals.zombies > 100 && totals.dead > 30, "{totals:?}");
+    assert!(totals.crashes > 1_000 && totals.zombies > 100 && totals.dead > 50, "{totals:?}");
     totals
 }
 
@@ -90,7 +90,8 @@ fn histories_with_keys() {
 
 #[test]
 fn histories_with_look_ups() {
-    let totals = histories(2, 500);
+    // Most of what is uncertain is found, so fewer records are given up: more histories for as many.
+    let totals = histories(2, 750);
     assert!(totals.look_ups > 500 || std::env::var("LEDGERHOOK_SEED").is_ok(), "{totals:?}");
 }
 
