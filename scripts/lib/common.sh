@@ -29,7 +29,10 @@ birth() {
   local s
   if [ -r "/proc/$1/stat" ]; then
     s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    s=${s##*) }; [ "${s%% *}" != Z ] || return 1          # a zombie has ended
+    s=${s##*) }
+    if [ "${s%% *}" = Z ]; then       # a zombie has ended, unless other threads of it still hold its ports
+      set -- "/proc/$1/task"/*; [ $# -gt 1 ] || return 1
+    fi
     # shellcheck disable=SC2086
     set -- $s; echo "${20}"
   else
