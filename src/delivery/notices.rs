@@ -100,8 +100,8 @@ impl Notices {
             Err(error) => return tracing::error!(%error, "control cannot be written"),
         };
         while !gone.is_cancelled() {
-            let tell = |follower: &Follower| self.tell(ground, (encoder, &producer), runtime, follower, gone);
-            if let Err(error) = self.catch_up(ground, runtime).and_then(|follower| tell(&follower)) {
+            let tell = |follower: Follower| self.tell(ground, (encoder, &producer), runtime, follower, gone);
+            if let Err(error) = self.catch_up(ground, runtime).and_then(tell) {
                 tracing::warn!(%error, "control cannot be read; nothing new is sent where it was not read yet");
                 runtime.block_on(async { tokio::time::timeout(AGAIN, gone.cancelled()).await.unwrap_or_default() });
             }
@@ -120,7 +120,7 @@ impl Notices {
         ground: &Ground,
         (encoder, producer): (&Encoder, &Producer),
         runtime: &Handle,
-        follower: &Follower,
+        mut follower: Follower,
         gone: &CancellationToken,
     ) -> Result<(), ControlError> {
         while !gone.is_cancelled() {

@@ -32,6 +32,7 @@ use super::task::{Reader, Task};
 use crate::config;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Start};
 use crate::kafka::layout::Ground;
+use crate::kafka::retire::retire;
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::targets::Client;
 
@@ -131,7 +132,9 @@ impl From<GroupError> for Interrupt {
     fn from(error: GroupError) -> Self {
         match error {
             GroupError::PositionLost { .. } => Self::Stop(Stopped::Position(error)),
-            GroupError::Broken { .. } => Self::Again { why: error.to_string(), fenced: false },
+            GroupError::Broken { .. } | GroupError::CutOff { .. } => {
+                Self::Again { why: error.to_string(), fenced: false }
+            }
         }
     }
 }
@@ -181,7 +184,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(Interrupt::Again { why, fenced }) => {
                     if fenced {
-                        transactions = None;
+                        retire(transactions.take());
                     }
                     self.unwell(&why);
                     self.pause(LOOK_EVERY);
@@ -190,10 +193,11 @@ impl Worker {
                     let reason = reason.to_string();
                     self.s.gauges.state(TargetState::Stopped, "", &reason);
                     self.s.board.not_ready(&self.s.target.name, &format!("stopped: {reason}"));
-                    return;
+                    break;
                 }
             }
         }
+        retire(transactions);
     }
 
     fn is_over(&self) -> bool {
@@ -207,7 +211,8 @@ impl Worker {
             Some(transactions) => transactions,
             None => {
                 let open = |turn| {
-                    Transactions::open(cluster, &format!("{id}.{}.{turn}", self.s.instance), TRANSACTION_TIMEOUT)
+                    let id = format!("{id}.{}.{turn}", self.s.instance);
+                    Transactions::open(cluster, &id, TRANSACTION_TIMEOUT).map(|opened| opened.until(&self.s.stop))
                 };
                 [open(0)?, open(1)?]
             }
@@ -225,6 +230,7 @@ impl Worker {
             self.work(&mut member, &committer)
         });
         self.forget();
+        retire(member);
         *kept = Some(transactions);
         ended
     }

@@ -1,6 +1,7 @@
 //! Topics as they should be: created where missing, compared where they exist.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -36,13 +37,29 @@ fn instance_of(member: &str) -> &str {
 
 /// Creates and checks topics.
 pub struct Admin {
-    client: AdminClient<DefaultClientContext>,
-    /// For metadata. It sends nothing, but unlike the other client it hands over what the library complains of.
-    looker: BaseProducer<Complaints>,
+    cluster: Cluster,
+    clients: RwLock<Arc<Clients>>,
     brokers: String,
     prefix: String,
     partitions: i32,
     replication: i32,
+}
+
+struct Clients {
+    client: AdminClient<DefaultClientContext>,
+    /// For metadata. It sends nothing, but unlike the other client it hands over what the library complains of.
+    looker: BaseProducer<Complaints>,
+}
+
+impl Clients {
+    fn new(cluster: &Cluster) -> Result<Self, AdminError> {
+        let mut settings = cluster.plain();
+        // Whatever our own filter leaves out: the complaints come as log lines.
+        settings.set_log_level(RDKafkaLogLevel::Error);
+        let looker = settings.create_with_context(Complaints::default()).map_err(AdminError::Settings)?;
+        let client = cluster.plain().create().map_err(AdminError::Settings)?;
+        Ok(Self { client, looker })
+    }
 }
 
 /// Why topics could not be checked or created.
@@ -96,12 +113,9 @@ impl Admin {
     /// When the cluster is away.
     pub fn members(&self, group: &str) -> Result<Vec<String>, AdminError> {
         let name = format!("{}{group}", self.prefix);
-        let list = self.looker.client().fetch_group_list(Some(&name), REQUEST_TIMEOUT);
-        let list = list.map_err(|cause| AdminError::Away {
-            brokers: self.brokers.clone(),
-            what: format!("list the members of {name}"),
-            cause: cause.to_string(),
-        })?;
+        let clients = self.clients();
+        let list = clients.looker.client().fetch_group_list(Some(&name), REQUEST_TIMEOUT);
+        let list = list.map_err(|cause| self.away(&clients, &format!("list the members of {name}"), &cause))?;
         // The broker makes the id of a static member: `<instance>-<uuid>`.
         let members = list.groups().iter().flat_map(|group| group.members());
         Ok(members.map(|member| instance_of(member.id()).to_owned()).collect())
@@ -112,14 +126,9 @@ impl Admin {
     /// # Errors
     /// When the client settings are unusable.
     pub fn new(cluster: &Cluster, partitions: i32, replication: i32) -> Result<Self, AdminError> {
-        let mut settings = cluster.plain();
-        // Whatever our own filter leaves out: the complaints come as log lines.
-        settings.set_log_level(RDKafkaLogLevel::Error);
-        let looker = settings.create_with_context(Complaints::default()).map_err(AdminError::Settings)?;
-        let client = cluster.plain().create().map_err(AdminError::Settings)?;
         Ok(Self {
-            client,
-            looker,
+            cluster: cluster.clone(),
+            clients: RwLock::new(Arc::new(Clients::new(cluster)?)),
             brokers: cluster.brokers(),
             prefix: cluster.prefix().to_owned(),
             partitions,
@@ -151,9 +160,10 @@ impl Admin {
     /// # Errors
     /// When the cluster is away. Every broker we speak to has an id, so none is no other cluster, but no answer.
     pub fn cluster_id(&self) -> Result<String, AdminError> {
-        let id = self.looker.client().fetch_cluster_id(REQUEST_TIMEOUT);
+        let clients = self.clients();
+        let id = clients.looker.client().fetch_cluster_id(REQUEST_TIMEOUT);
         let timed_out = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-        id.ok_or_else(|| self.away("ask for the cluster's id", &timed_out))
+        id.ok_or_else(|| self.away(&clients, "ask for the cluster's id", &timed_out))
     }
 
     /// Creates topics that are missing and corrects settings that break a promise; says what it did. It never shrinks,
@@ -215,26 +225,42 @@ impl Admin {
     fn metadata(&self, topic: Option<&str>, what: &str) -> Result<Metadata, AdminError> {
         let by = Instant::now() + REQUEST_TIMEOUT;
         let mut wait = FIRST_WAIT;
+        let clients = self.clients();
+        let looker = &clients.looker;
         loop {
-            let looked = self.looker.client().fetch_metadata(topic, wait);
-            self.looker.poll(HEAR);
+            let looked = looker.client().fetch_metadata(topic, wait);
+            looker.poll(HEAR);
             match looked {
                 Ok(metadata) => {
-                    self.looker.context().forget();
+                    looker.context().forget();
                     return Ok(metadata);
                 }
                 Err(cause) => {
                     wait = (wait * 2).min(by.saturating_duration_since(Instant::now()));
-                    if wait.is_zero() || self.looker.context().last().is_some() {
-                        return Err(self.away(what, &cause));
+                    if wait.is_zero() || looker.context().last().is_some() {
+                        return Err(self.away(&clients, what, &cause));
                     }
                 }
             }
         }
     }
 
-    fn away(&self, what: &str, cause: &KafkaError) -> AdminError {
-        let cause = self.looker.context().last().unwrap_or_else(|| cause.to_string());
+    fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&*self.clients.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The cluster is away, or these clients cut off, see `sight`: those that complain of nothing are replaced.
+    fn away(&self, clients: &Arc<Clients>, what: &str, cause: &KafkaError) -> AdminError {
+        let complaint = clients.looker.context().last();
+        if complaint.is_none()
+            && let Ok(new) = Clients::new(&self.cluster)
+        {
+            let mut current = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&current, clients) {
+                *current = Arc::new(new);
+            }
+        }
+        let cause = complaint.unwrap_or_else(|| cause.to_string());
         AdminError::Away { brokers: self.brokers.clone(), what: what.to_owned(), cause }
     }
 
@@ -257,11 +283,12 @@ impl Admin {
         if resources.is_empty() {
             return Ok(existing);
         }
-        let described = self
+        let clients = self.clients();
+        let described = clients
             .client
             .describe_configs(&resources, &options())
             .await
-            .map_err(|cause| self.away("describe the topics", &cause))?;
+            .map_err(|cause| self.away(&clients, "describe the topics", &cause))?;
         for (name, resource) in names.iter().zip(described) {
             let resource = resource
                 .map_err(|code| AdminError::Refused { what: format!("describe the settings of {name}"), code })?;
@@ -289,7 +316,9 @@ impl Admin {
             new = new.set(key, value);
         }
         let what = format!("create {name}");
-        let made = self.client.create_topics([&new], &options()).await.map_err(|cause| self.away(&what, &cause))?;
+        let clients = self.clients();
+        let made = clients.client.create_topics([&new], &options()).await;
+        let made = made.map_err(|cause| self.away(&clients, &what, &cause))?;
         match made.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
             Some(Err((_, code))) => Err(AdminError::Refused { what, code }),
@@ -313,8 +342,9 @@ impl Admin {
         }
         let alter =
             settings.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |alter, (k, v)| alter.set(k, v));
-        let answers =
-            self.client.alter_configs([&alter], &options()).await.map_err(|cause| self.away(&what, &cause))?;
+        let clients = self.clients();
+        let answers = clients.client.alter_configs([&alter], &options()).await;
+        let answers = answers.map_err(|cause| self.away(&clients, &what, &cause))?;
         match answers.into_iter().next() {
             Some(Err((_, code))) => Err(AdminError::Refused { what, code }),
             _ => Ok(()),

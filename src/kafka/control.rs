@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::client::Cluster;
 use super::codec::{DecodeError, Decoder, Encoder};
@@ -16,6 +17,7 @@ use super::headers::Headers;
 use super::layout::Ground;
 use super::produce::{Outgoing, ProduceError, Producer};
 use super::restore::{self, Read, RestoreError};
+use super::sight::{CUT_OFF, Sight};
 use crate::avro::AvroError;
 use crate::event::{Control, ControlKind, Timestamp};
 use crate::topics::CONTROL;
@@ -35,6 +37,9 @@ pub enum ControlError {
     /// The client failed.
     #[error("control: {0}")]
     Client(#[from] KafkaError),
+    /// The client found no broker for too long: a new one may.
+    #[error("control: this client found no broker for {CUT_OFF:?}")]
+    CutOff,
     /// A fact does not fit its schema.
     #[error("control: {0}")]
     Encode(#[from] AvroError),
@@ -107,6 +112,8 @@ pub fn read(
 /// Reads facts as they are written.
 pub struct Follower {
     consumer: BaseConsumer,
+    topic: String,
+    sight: Sight,
     decoder: Decoder,
     runtime: Handle,
 }
@@ -119,20 +126,28 @@ impl Follower {
     pub fn new(ground: &Ground, runtime: &Handle, from: i64) -> Result<Self, ControlError> {
         let consumer: BaseConsumer = ground.cluster.consumer("control").create()?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&ground.cluster.topic(CONTROL), 0, Offset::Offset(from))?;
+        let topic = ground.cluster.topic(CONTROL);
+        list.add_partition_offset(&topic, 0, Offset::Offset(from))?;
         consumer.assign(&list)?;
-        Ok(Self { consumer, decoder: ground.decoder(), runtime: runtime.clone() })
+        let sight = Sight::new(Instant::now());
+        Ok(Self { consumer, topic, sight, decoder: ground.decoder(), runtime: runtime.clone() })
     }
 
     /// The next fact, if one comes within `wait`. Blocks.
     ///
     /// # Errors
-    /// When the position is lost or a fact cannot be read: the topic has to be read again. A cluster that is away is
-    /// waited for.
-    pub fn next(&self, wait: Duration) -> Result<Option<Control>, ControlError> {
+    /// When the position is lost, a fact cannot be read, or the client is cut off: the topic has to be read again. A
+    /// cluster that is away is waited for.
+    pub fn next(&mut self, wait: Duration) -> Result<Option<Control>, ControlError> {
+        if self.sight.look(self.consumer.client(), &self.topic) {
+            return Err(ControlError::CutOff);
+        }
         match self.consumer.poll(wait) {
             None => Ok(None),
-            Some(Err(error)) if restore::is_passing(&error) => Ok(None),
+            Some(Err(error)) if restore::is_passing(&error) => {
+                self.sight.missed();
+                Ok(None)
+            }
             Some(Err(error)) => Err(error.into()),
             Some(Ok(message)) => {
                 let row = own(&message);

@@ -20,9 +20,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use tokio::time::Instant;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::headers::Headers;
+use super::sight::{CUT_OFF, Sight};
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +100,12 @@ pub enum GroupError {
         /// The client's error.
         cause: KafkaError,
     },
+    /// The client found no broker for too long: a new one may.
+    #[error("group {group}: this client found no broker for {CUT_OFF:?}")]
+    CutOff {
+        /// Group.
+        group: String,
+    },
 }
 
 enum Rebalance {
@@ -146,6 +154,9 @@ pub struct Member {
     gaining: Option<Vec<Partition>>,
     /// Proof of the membership under which the present assignment was given; none without one.
     proof: Option<Arc<Membership>>,
+    sight: Sight,
+    /// A topic it reads, to ask for.
+    topic: String,
 }
 
 impl Member {
@@ -171,22 +182,33 @@ impl Member {
         let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(broken)?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(broken)?;
-        Ok(Self { consumer, group: group.to_owned(), start, gaining: None, proof: None })
+        let topic = topics.first().cloned().unwrap_or_default();
+        let sight = Sight::new(Instant::now());
+        Ok(Self { consumer, group: group.to_owned(), start, gaining: None, proof: None, sight, topic })
     }
 
     /// Waits up to `wait` for what comes next.
     ///
     /// # Errors
-    /// When the position was lost or the client is broken: the member has to be dropped.
+    /// When the position was lost, or the client is broken or cut off: the member has to be dropped.
     pub fn poll(&mut self, wait: Duration) -> Result<Polled, GroupError> {
+        if self.sight.look(self.consumer.client(), &self.topic) {
+            return Err(GroupError::CutOff { group: self.group.clone() });
+        }
         if let Some(gaining) = self.gaining.take() {
             return self.gain(gaining);
         }
         let polled = match self.consumer.poll(wait) {
             None => Polled::Nothing,
-            Some(Ok(message)) => Polled::Record(Box::new(own(&message))),
+            Some(Ok(message)) => {
+                self.sight.heard(Instant::now());
+                Polled::Record(Box::new(own(&message)))
+            }
             Some(Err(error)) => self.classify(error)?,
         };
+        if matches!(polled, Polled::Away(_)) {
+            self.sight.missed();
+        }
         // A rebalance comes in a poll that brings no record.
         match self.consumer.context().pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             None => return Ok(polled),

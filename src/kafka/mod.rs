@@ -5,6 +5,7 @@
 //! | `client` | settings of every client: what is ours to set, so that no promise can be configured away |
 //! | `admin` | topics created and checked against the table |
 //! | `complaints` | why a broker cannot be reached |
+//! | `sight`, `retire` | whether a client still has a broker to speak to; the end of one |
 //! | `layout` | waits for a broker or registry that is away, refuses a wrong one |
 //! | `report` | what a topic is, compared with what it should be |
 //! | `registry` | Confluent's REST API: subjects, ids, compatibility |
@@ -33,6 +34,8 @@ pub mod produce;
 pub mod registry;
 pub mod report;
 pub mod restore;
+pub mod retire;
+mod sight;
 pub mod transaction;
 
 pub use rdkafka::types::RDKafkaErrorCode;

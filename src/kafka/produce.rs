@@ -1,6 +1,7 @@
 //! Records to be written, and the idempotent producer outside of transactions.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,12 +50,17 @@ pub struct ProduceError {
     pub cause: KafkaError,
 }
 
+/// Records given up one after the other by [`Producer::send`] after which the client is replaced: it may have lost its
+/// brokers for good, see `sight`.
+const MAX_GIVEN_UP: u32 = 2;
+
 /// An idempotent producer with acks=all. It replaces its client where that can no longer be used.
 pub struct Producer {
     cluster: Cluster,
     timeout: Duration,
     linger: Duration,
     client: RwLock<Arc<FutureProducer>>,
+    given_up: AtomicU32,
 }
 
 impl Producer {
@@ -64,7 +70,8 @@ impl Producer {
     /// When the client settings are unusable.
     pub fn new(cluster: &Cluster, timeout: Duration, linger: Duration) -> Result<Self, KafkaError> {
         let client = cluster.producer(timeout, linger).create()?;
-        Ok(Self { cluster: cluster.clone(), timeout, linger, client: RwLock::new(Arc::new(client)) })
+        let client = RwLock::new(Arc::new(client));
+        Ok(Self { cluster: cluster.clone(), timeout, linger, client, given_up: AtomicU32::new(0) })
     }
 
     /// Writes one record and waits for all in-sync replicas.
@@ -72,7 +79,16 @@ impl Producer {
     /// # Errors
     /// When no acknowledgement came in time.
     pub async fn send(&self, record: &Outgoing) -> Result<Place, ProduceError> {
-        self.enqueue(record)?.await.inspect_err(|_| self.mend())
+        let sent = self.enqueue(record)?.await;
+        if sent.is_ok() {
+            self.given_up.store(0, Ordering::Relaxed);
+        } else if self.given_up.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_GIVEN_UP {
+            self.given_up.store(0, Ordering::Relaxed);
+            self.renew();
+        } else {
+            self.mend();
+        }
+        sent
     }
 
     /// Puts one record into the queue: those of one partition are written in the order of these calls.

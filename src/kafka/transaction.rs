@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Cluster;
 use super::group::Partition;
@@ -79,6 +80,9 @@ impl TransactionError {
 /// Longest a single call waits, so that a wait for a cluster that is away can be told of and ended.
 const STEP: Duration = Duration::from_secs(2);
 
+/// Longest wait for a step once told to stop: what it would have committed is done again after the next start.
+const STOPPING: Duration = Duration::from_secs(10);
+
 /// Between two looks for acknowledgements.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -107,6 +111,7 @@ impl ProducerContext for Placed {
 pub struct Transactions {
     producer: BaseProducer<Placed>,
     timeout: Duration,
+    stop: CancellationToken,
 }
 
 impl Transactions {
@@ -122,7 +127,13 @@ impl Transactions {
             .create_with_context(Placed::default())
             .map_err(|cause| TransactionError::Fenced { step, cause })?;
         producer.init_transactions(timeout).map_err(|cause| TransactionError::of(step, cause))?;
-        Ok(Self { producer, timeout })
+        Ok(Self { producer, timeout, stop: CancellationToken::new() })
+    }
+
+    /// Waits no longer than ten seconds for a step once `stop` says so.
+    #[must_use]
+    pub fn until(self, stop: &CancellationToken) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// Starts a transaction.
@@ -201,7 +212,7 @@ impl Transactions {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
                 .map_err(|cause| TransactionError::of(step, cause))?;
         }
-        self.again(step, || self.producer.send_offsets_to_transaction(&list, member, STEP), &|_| {})
+        self.again(step, self.timeout * 3, || self.producer.send_offsets_to_transaction(&list, member, STEP), &|_| {})
     }
 
     /// Commits. All records were acknowledged and all offsets moved, or nothing was. `waiting` hears why it takes longer
@@ -215,7 +226,7 @@ impl Transactions {
             failpoint("transaction.before_commit");
             self.producer.commit_transaction(STEP)
         };
-        self.again("commit", commit, waiting)
+        self.again("commit", self.timeout * 3, commit, waiting)
     }
 
     /// Waits until the brokers have answered for every record. The library's own flush looks ten times a second, which
@@ -238,28 +249,32 @@ impl Transactions {
     /// Aborts the open transaction.
     ///
     /// # Errors
-    /// `Fenced`: the broker ends it by itself at its timeout.
+    /// `Fenced`: the broker ends it by itself at its timeout, for as long as which it is tried.
     pub fn abort(&self) -> Result<(), TransactionError> {
-        self.again("abort", || self.producer.abort_transaction(STEP), &|_| {}).map_err(|error| match error {
-            TransactionError::Abort { step, cause } | TransactionError::Retry { step, cause } => {
-                TransactionError::Fenced { step, cause }
-            }
-            fenced @ TransactionError::Fenced { .. } => fenced,
-        })
+        self.again("abort", self.timeout, || self.producer.abort_transaction(STEP), &|_| {}).map_err(
+            |error| match error {
+                TransactionError::Abort { step, cause } | TransactionError::Retry { step, cause } => {
+                    TransactionError::Fenced { step, cause }
+                }
+                fenced @ TransactionError::Fenced { .. } => fenced,
+            },
+        )
     }
 
-    /// Repeats a step while librdkafka says that it may be repeated, three timeouts long; then its outcome counts as
-    /// unknown.
+    /// Repeats a step while librdkafka says that it may be repeated, for as long as `patience`, or less when told to
+    /// stop; then its outcome counts as unknown.
     fn again(
         &self,
         step: &'static str,
+        patience: Duration,
         act: impl Fn() -> Result<(), KafkaError>,
         waiting: &dyn Fn(&str),
     ) -> Result<(), TransactionError> {
-        let deadline = Instant::now() + self.timeout * 3;
+        let began = Instant::now();
+        let is_worth_it = || began.elapsed() < if self.stop.is_cancelled() { patience.min(STOPPING) } else { patience };
         loop {
             match act().map_err(|cause| TransactionError::of(step, cause)) {
-                Err(retry @ TransactionError::Retry { .. }) if Instant::now() < deadline => {
+                Err(retry @ TransactionError::Retry { .. }) if is_worth_it() => {
                     waiting(&retry.to_string());
                     self.producer.poll(Duration::from_millis(50));
                 }

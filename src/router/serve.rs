@@ -18,6 +18,7 @@ use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp};
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::identity::IdentityError;
+use crate::kafka::retire::retire;
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
 use crate::topics;
@@ -72,6 +73,7 @@ impl<'a> Serving<'a> {
         let (state, partitions) = super::open::state(router)?;
         let id = format!("router.{}", router.role.instance);
         let transactions = Transactions::open(&router.ground.cluster, &id, settings.transaction_timeout)?;
+        let transactions = transactions.until(&router.role.stop);
         let member =
             Member::join(&router.ground.cluster, "router", &router.role.instance, &router.received, Start::Earliest)?;
         Ok(Self {
@@ -91,6 +93,13 @@ impl<'a> Serving<'a> {
     }
 
     pub(super) fn until_stopped(mut self) -> Result<(), Again> {
+        let ended = self.work();
+        let Self { transactions, member, .. } = self;
+        retire((transactions, member));
+        ended
+    }
+
+    fn work(&mut self) -> Result<(), Again> {
         while !self.router.role.stop.is_cancelled() {
             let rows = self.collect()?;
             if !rows.is_empty() {

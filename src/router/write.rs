@@ -56,8 +56,9 @@ impl Serving<'_> {
                 self.member.resume(held.iter().map(|(partition, _)| partition))?;
                 Ok(())
             }
+            // Nothing to abort, or nobody who would hear it: the next incarnation fences this one.
+            Err(Again::Transaction(error)) => Err(error.into()),
             Err(other) => {
-                // Whether or not the broker still hears it: the next incarnation fences this one.
                 drop(self.transactions.abort());
                 Err(other)
             }

@@ -66,13 +66,11 @@ impl<'a> Feeder<'a> {
             Headers(vec![("traceparent".into(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec())]);
         let topic = self.installation.ground.cluster.topic("received.accbooks");
         let record = Outgoing { topic, partition: None, key: key.into(), value, headers, timestamp_ms: None };
-        // What a broker did not answer for may stand there: a repeat is one more duplicate. A client that met a broker
-        // frozen or killed may stay stuck: a new one goes on, as the receiver's does.
+        // What a broker did not answer for may stand there: a repeat is one more duplicate.
         for _ in 0..6 {
             if self.producer.send(&record).await.is_ok() {
                 return;
             }
-            self.producer.renew();
         }
         self.producer.send(&record).await.unwrap();
     }

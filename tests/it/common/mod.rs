@@ -3,6 +3,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod certificates;
+pub(crate) mod committed;
 pub(crate) mod cutting;
 pub(crate) mod faulty;
 pub(crate) mod process;
@@ -21,9 +22,6 @@ use ledgerhook::kafka::layout::{Encoders, Ground};
 use ledgerhook::lifecycle::Role;
 use ledgerhook::telemetry::{Health, Metrics, RejectedRequests};
 use ledgerhook::topics;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
 /// Secret of the source `accelex` in every installation.
@@ -213,27 +211,16 @@ pub(crate) async fn within(seconds: u64, what: &str, holds: impl Fn() -> bool) {
 
 /// Waits until a committed transaction of the router covers every row of `received.accbooks`.
 pub(crate) async fn routed(installation: &Installation) {
-    let cluster = &installation.config.kafka;
-    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers.join(","))
-        .set("group.id", format!("{}router", cluster.topic_prefix))
-        .create()
-        .unwrap();
-    // Not an answer in time: not known to be covered. The wait has its own end.
-    let wait = Duration::from_secs(10);
-    let is_covered = || -> Option<bool> {
-        let mut list = TopicPartitionList::new();
-        let mut ends = Vec::new();
-        for partition in installation.ground.partitions_of("received.accbooks").ok()? {
-            ends.push(consumer.fetch_watermarks(&partition.topic, partition.number, wait).ok()?.1);
-            list.add_partition(&partition.topic, partition.number);
-        }
-        let committed = consumer.committed_offsets(list, wait).ok()?;
-        let covered = |(is, end): (rdkafka::topic_partition_list::TopicPartitionListElem<'_>, i64)| match is.offset() {
-            Offset::Offset(next) => next == end,
-            _ => end == 0,
-        };
-        Some(committed.elements().into_iter().zip(ends).all(covered))
+    let committed = committed::Committed::of_router(installation);
+    let last = std::cell::RefCell::new(None);
+    let is_covered = || {
+        *last.borrow_mut() = tokio::task::block_in_place(|| committed.of_accbooks(installation));
+        last.borrow().iter().flatten().all(|(next, end)| next == end) && last.borrow().is_some()
     };
-    eventually("the router has taken every row", || tokio::task::block_in_place(is_covered) == Some(true)).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !is_covered() {
+        let late = tokio::time::Instant::now() >= deadline;
+        assert!(!late, "not within 60 s: the router has taken every row; next and end: {:?}", last.borrow());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -4,15 +4,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::consumer::Consumer as _;
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::storm::{assert_each_once, feed, instance, start};
 use crate::common::broker::OwnServers;
+use crate::common::committed::Committed;
 use crate::common::process::Process;
 use crate::common::{Installation, eventually, install_on};
 
@@ -26,7 +25,7 @@ struct Scene {
     routers: Vec<Process>,
     feeding: JoinHandle<u64>,
     stop: CancellationToken,
-    group: BaseConsumer,
+    group: Committed,
     servers: OwnServers,
 }
 
@@ -40,11 +39,7 @@ impl Scene {
             tokio::spawn(async move { feed(&installation, stop, 200).await })
         };
         let routers = (0..routers).map(|n| start(&instance(&installation, n), None)).collect();
-        let group = rdkafka::ClientConfig::new()
-            .set("bootstrap.servers", &servers.bootstrap)
-            .set("group.id", format!("{}router", installation.config.kafka.topic_prefix))
-            .create()
-            .unwrap();
+        let group = Committed::of_router(&installation);
         let scene = Self { installation, routers, feeding, stop, group, servers };
         scene.goes_on("from the start").await;
         Some(scene)
@@ -52,13 +47,8 @@ impl Scene {
 
     /// Rows that committed transactions cover; none where nobody says.
     fn taken(&self) -> Option<i64> {
-        let mut list = TopicPartitionList::new();
-        for partition in self.installation.ground.partitions_of("received.accbooks").ok()? {
-            list.add_partition(&partition.topic, partition.number);
-        }
-        let committed = self.group.committed_offsets(list, WAIT).ok()?;
-        let next = |offset| if let Offset::Offset(next) = offset { next } else { 0 };
-        Some(committed.elements().iter().map(|partition| next(partition.offset())).sum())
+        let committed = self.group.of_accbooks(&self.installation)?;
+        Some(committed.iter().map(|(next, _)| next).sum())
     }
 
     /// Waits until more rows are routed, in every partition.
@@ -78,7 +68,7 @@ impl Scene {
 
     /// The broker that coordinates a group, or a transactional id, by the internal topic that holds it.
     fn coordinator(&self, topic: &str, id: &str) -> Option<i32> {
-        let metadata = self.group.fetch_metadata(Some(topic), WAIT).ok()?;
+        let metadata = self.group.ask(|client| client.fetch_metadata(Some(topic), WAIT).ok())?;
         let partitions = metadata.topics().first()?.partitions();
         // `String.hashCode` of Java.
         let hash = id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
