@@ -317,7 +317,9 @@ async fn lost_answers(
     let cuts = cutting.count();
     assert!(cuts >= 100, "{cuts}");
     let unresolved = attempts(&installation).await.iter().filter(|a| a.outcome == AttemptOutcome::Unresolved).count();
-    assert_eq!((unresolved, dead_letters(&installation).await.len()), (cuts, 0));
+    // Each lost answer, and whatever the server was too slow for by itself.
+    assert!(unresolved >= cuts, "{unresolved} of {cuts}");
+    assert_eq!(dead_letters(&installation).await.len(), 0);
     records
 }
 
