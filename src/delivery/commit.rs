@@ -1,5 +1,6 @@
 //! Steps become known: rows and positions in one Kafka transaction, batched with those that ended together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -77,7 +78,7 @@ impl Batch {
 /// and the outcome may be unknown: the committed offsets tell.
 pub(super) fn commit(
     transactions: &Transactions,
-    member: Option<&Membership>,
+    member: Option<&Arc<Membership>>,
     rows: &[Row],
     positions: &[(Partition, i64)],
     waiting: &dyn Fn(&str),

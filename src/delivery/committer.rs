@@ -73,7 +73,7 @@ fn run(
             waited.set(true);
             board.not_ready(target, why);
         };
-        let outcome = commit::commit(transactions, member.as_deref(), &rows, &positions, &waiting);
+        let outcome = commit::commit(transactions, member.as_ref(), &rows, &positions, &waiting);
         let committed = Committed { session, began, waited: waited.get(), outcome };
         // There is room: the worker asks for one at a time.
         drop(results.try_send(Heard::Committed(committed)));

@@ -100,8 +100,8 @@ pub enum GroupError {
         /// The client's error.
         cause: KafkaError,
     },
-    /// The client found no broker for too long: a new one may.
-    #[error("group {group}: this client found no broker for {CUT_OFF:?}")]
+    /// The client found no broker, or got no assignment, for too long: a new one may.
+    #[error("group {group}: this client found no broker for {CUT_OFF:?}, or got no assignment for {UNASSIGNED:?}")]
     CutOff {
         /// Group.
         group: String,
@@ -155,9 +155,16 @@ pub struct Member {
     /// Proof of the membership under which the present assignment was given; none without one.
     proof: Option<Arc<Membership>>,
     sight: Sight,
+    /// Since when it has been without an assignment.
+    waits: Option<Instant>,
     /// A topic it reads, to ask for.
     topic: String,
 }
+
+/// A member without an assignment for this long joins anew: a client that lost its coordinator with its brokers may find
+/// those again and not that one (confluentinc/librdkafka, issue 5511). Where others take longer to hand over, nothing is
+/// lost by it: the new client takes the old one's place in the same rebalance.
+const UNASSIGNED: Duration = Duration::from_secs(30);
 
 impl Member {
     /// Joins `group` (without prefix) as `instance` to read `topics` (Kafka's names). An instance that comes back within
@@ -183,8 +190,9 @@ impl Member {
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(broken)?;
         let topic = topics.first().cloned().unwrap_or_default();
-        let sight = Sight::new(Instant::now());
-        Ok(Self { consumer, group: group.to_owned(), start, gaining: None, proof: None, sight, topic })
+        let (now, group) = (Instant::now(), group.to_owned());
+        let (sight, waits) = (Sight::new(now), Some(now));
+        Ok(Self { consumer, group, start, gaining: None, proof: None, sight, waits, topic })
     }
 
     /// Waits up to `wait` for what comes next.
@@ -192,7 +200,8 @@ impl Member {
     /// # Errors
     /// When the position was lost, or the client is broken or cut off: the member has to be dropped.
     pub fn poll(&mut self, wait: Duration) -> Result<Polled, GroupError> {
-        if self.sight.look(self.consumer.client(), &self.topic) {
+        let waits_long = self.waits.is_some_and(|since| since.elapsed() >= UNASSIGNED);
+        if waits_long || self.sight.look(self.consumer.client(), &self.topic) {
             return Err(GroupError::CutOff { group: self.group.clone() });
         }
         if let Some(gaining) = self.gaining.take() {
@@ -231,6 +240,7 @@ impl Member {
     /// When the client is broken.
     pub fn release(&mut self) -> Result<(), GroupError> {
         self.proof = None;
+        self.waits = Some(Instant::now());
         self.consumer.unassign().map_err(|cause| self.broken(cause))
     }
 
@@ -297,6 +307,7 @@ impl Member {
         match self.assign(&gaining) {
             Ok(()) => {
                 self.proof = self.consumer.group_metadata().map(Arc::new);
+                self.waits = None;
                 Ok(Polled::Gained(gaining))
             }
             Err(error) => {

@@ -2,12 +2,12 @@
 //! a thread of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Cluster;
-use super::group::Partition;
+use super::group::{Membership, Partition};
 use super::produce::Outgoing;
 use crate::lifecycle::failpoint;
 
@@ -107,9 +107,41 @@ impl ProducerContext for Placed {
     }
 }
 
+/// Offsets to add, as which member of its group.
+type Offsets = (TopicPartitionList, Arc<Membership>);
+
+/// The thread that adds offsets to transactions. librdkafka may wait for a group's coordinator without end where that
+/// broker was forgotten (confluentinc/librdkafka, issue 5511), whatever timeout it is given, and we do not.
+struct Adder {
+    todo: SyncSender<Offsets>,
+    done: Mutex<Receiver<Result<(), KafkaError>>>,
+}
+
+impl Adder {
+    /// Starts it. It ends with this, or never where the library does not return.
+    fn start(producer: Arc<BaseProducer<Placed>>) -> std::io::Result<Self> {
+        let ((todo, asked), (answer, done)) = (sync_channel::<Offsets>(1), sync_channel(1));
+        std::thread::Builder::new().name("kafka-offsets".to_owned()).spawn(move || {
+            for (offsets, member) in asked {
+                if answer.send(producer.send_offsets_to_transaction(&offsets, &member, STEP)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { todo, done: Mutex::new(done) })
+    }
+
+    /// Adds offsets; no answer where there is none within `patience`, after which this is of no use any more.
+    fn add(&self, offsets: Offsets, patience: Duration) -> Option<Result<(), KafkaError>> {
+        self.todo.try_send(offsets).ok()?;
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
+    }
+}
+
 /// A transactional producer.
 pub struct Transactions {
-    producer: BaseProducer<Placed>,
+    producer: Arc<BaseProducer<Placed>>,
+    adder: Adder,
     timeout: Duration,
     stop: CancellationToken,
 }
@@ -127,7 +159,12 @@ impl Transactions {
             .create_with_context(Placed::default())
             .map_err(|cause| TransactionError::Fenced { step, cause })?;
         producer.init_transactions(timeout).map_err(|cause| TransactionError::of(step, cause))?;
-        Ok(Self { producer, timeout, stop: CancellationToken::new() })
+        let producer = Arc::new(producer);
+        let adder = Adder::start(Arc::clone(&producer)).map_err(|error| {
+            tracing::error!(%error, "no thread can be started");
+            TransactionError::Fenced { step, cause: KafkaError::Canceled }
+        })?;
+        Ok(Self { producer, adder, timeout, stop: CancellationToken::new() })
     }
 
     /// Waits no longer than ten seconds for a step once `stop` says so.
@@ -204,7 +241,7 @@ impl Transactions {
     pub fn offsets<'a>(
         &self,
         next: impl IntoIterator<Item = (&'a Partition, i64)>,
-        member: &ConsumerGroupMetadata,
+        member: &Arc<Membership>,
     ) -> Result<(), TransactionError> {
         let step = "add the offsets";
         let mut list = TopicPartitionList::new();
@@ -212,7 +249,20 @@ impl Transactions {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
                 .map_err(|cause| TransactionError::of(step, cause))?;
         }
-        self.again(step, self.timeout * 3, || self.producer.send_offsets_to_transaction(&list, member, STEP), &|_| {})
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.adder.add((list.clone(), Arc::clone(member)), left) {
+                None => return Err(TransactionError::Fenced { step, cause: KafkaError::Canceled }),
+                Some(done) => match done.map_err(|cause| TransactionError::of(step, cause)) {
+                    Err(TransactionError::Retry { .. }) if Instant::now() < deadline => {
+                        self.producer.poll(Duration::from_millis(50));
+                    }
+                    Err(TransactionError::Retry { cause, .. }) => return Err(TransactionError::Fenced { step, cause }),
+                    done => return done,
+                },
+            }
+        }
     }
 
     /// Commits. All records were acknowledged and all offsets moved, or nothing was. `waiting` hears why it takes longer
