@@ -1,6 +1,7 @@
 //! The registry away while the router runs: what needs it waits, what does not goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledgerhook::avro;
 use ledgerhook::config::SchemaRegistry;
@@ -29,6 +30,16 @@ async fn later_version(installation: &Installation) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_an_unknown_schema_waits_for_the_registry_and_holds_up_its_partition_alone() {
+    row_waits_alone(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_accepts_and_never_answers_holds_up_no_more_than_one_that_is_away() {
+    row_waits_alone(Some(b"")).await;
+}
+
+/// The registry cuts each connection at once, or gives it this reply and nothing else.
+async fn row_waits_alone(reply: Option<&'static [u8]>) {
     let mut installation = install("").await;
     let (address, path) = {
         let url = installation.config.schema_registry.url.clone();
@@ -36,9 +47,13 @@ async fn a_row_of_an_unknown_schema_waits_for_the_registry_and_holds_up_its_part
         (address.to_owned(), path.to_owned())
     };
     let mut way = Way::refusing();
-    let registry =
-        SchemaRegistry { url: format!("http://{}/{path}", way.address), ..installation.config.schema_registry.clone() };
-    way.accept(None, &address);
+    let registry = SchemaRegistry {
+        url: format!("http://{}/{path}", way.address),
+        // What a question that is never answered costs, each time.
+        timeout: Duration::from_secs(1),
+        ..installation.config.schema_registry.clone()
+    };
+    way.accept(reply, &address);
     way.open();
     let topics = installation.ground.topics.clone();
     let schema = later_version(&installation).await;
@@ -86,4 +101,24 @@ async fn a_row_of_an_unknown_schema_waits_for_the_registry_and_holds_up_its_part
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), outcome("quarantined"), outcome("duplicate")), (61, 0, 0));
+}
+
+/// A router that finds the registry hanging at its start ends when told to, not when its question is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_never_answers_keeps_nobody_from_stopping() {
+    let mut installation = install("").await;
+    let mut way = Way::refusing();
+    let url = format!("http://{}", way.address);
+    let timeout = Duration::from_secs(60);
+    let registry = SchemaRegistry { url, timeout, ..installation.config.schema_registry.clone() };
+    way.accept(Some(b""), "nowhere");
+    let topics = installation.ground.topics.clone();
+    installation.ground = Arc::new(Ground::new(&installation.config.kafka, &registry, topics).unwrap());
+    let role = Role { stop: CancellationToken::new(), ..installation.role("router") };
+    let stop = role.stop.clone();
+    let running = tokio::spawn(router::run(settings(&installation), Arc::clone(&installation.ground), role));
+    way.tried(1).await;
+    stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+    ended.expect("it ends while a question is open").unwrap().unwrap();
 }
