@@ -1,8 +1,7 @@
 //! One function per record: the common fields, then its typed members, field by field.
 
-use serde_json::Value;
-
 use super::MappingFault;
+use super::json::Json;
 use super::members::{Members, of_body};
 use super::parts::{clause, customer, invoice_line, provenance, related, routing, supplier, validation};
 use crate::config::Route;
@@ -50,7 +49,7 @@ macro_rules! typed {
 /// The record of this route for an event whose body is `body` and whose members are `members`.
 pub(super) fn record(
     envelope: &Envelope,
-    body: &Value,
+    body: &Json<'_>,
     members: &Members<'_>,
     route: &Route,
     entity_id: String,
@@ -67,7 +66,7 @@ pub(super) fn record(
         work_unit_id: beside.as_ref().and_then(|b| b.text("work_unit_id")),
         provenance: beside.as_ref().map_or(Ok(None), |b| b.object("provenance", provenance))?,
         validation: beside.as_ref().map_or(Ok(Vec::new()), |b| b.objects("validation", validation))?,
-        attributes: members.to_text(),
+        attributes: members.to_text(envelope.body.len()),
     };
     Ok(match route.record.as_str() {
         "invoices" => invoice(common, members)?.into(),

@@ -1,64 +1,113 @@
 //! Reads members of a JSON object as what a record's field is.
 
-use serde_json::{Map, Value};
-
 use super::MappingFault;
+use super::json::{Json, Object};
 use crate::config::Route;
 use crate::event::{Date, Decimal, DecimalError, Timestamp};
 use crate::outcome::QuarantineReason;
 
-/// The members of one JSON object, with the pointer that leads to it.
+/// The members of one JSON object, with the way that leads to it.
 pub(super) struct Members<'a> {
-    object: &'a Map<String, Value>,
-    pointer: String,
-    /// Where the route gives fields a value or another place; nested objects have none.
-    route: Option<&'a Route>,
+    object: &'a Object<'a>,
+    place: Place<'a>,
+}
+
+/// Where an object stands. Only a fault is told by its pointer, so it is not written out before there is one.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// At the top of the body.
+    Body,
+    /// Where a route points; it may give fields a value or another place.
+    Route(&'a Route),
+    /// In a member of another object, as that, or as an item of the array it is.
+    Member(&'a Members<'a>, &'a str, Option<usize>),
 }
 
 type Read<T> = Result<T, MappingFault>;
 
 impl<'a> Members<'a> {
     /// The members a route points at.
-    pub(super) fn of_route(object: &'a Map<String, Value>, route: &'a Route) -> Self {
-        Self { object, pointer: route.members.clone(), route: Some(route) }
+    pub(super) const fn of_route(object: &'a Object<'a>, route: &'a Route) -> Self {
+        Self { object, place: Place::Route(route) }
     }
 
-    /// All members as JSON text.
-    pub(super) fn to_text(&self) -> String {
-        // Text of a JSON object that was read as JSON: writing it to memory cannot fail.
-        serde_json::to_string(self.object).unwrap_or_default()
+    /// All members as JSON text; `room` bytes are likely to hold it.
+    pub(super) fn to_text(&self, room: usize) -> String {
+        let mut text = String::with_capacity(room);
+        self.object.write(&mut text);
+        text
     }
 
-    /// The member for a field with its pointer; none where it is missing or null.
-    fn get(&self, field: &str) -> Option<(&'a Value, String)> {
-        let renamed = self.route.and_then(|route| route.rename.get(field));
-        let (value, pointer) = match renamed {
-            Some(place) => (at(self.object, place)?, format!("{}{place}", self.pointer)),
-            None => (self.object.get(field)?, format!("{}/{field}", self.pointer)),
+    const fn route(&self) -> Option<&'a Route> {
+        if let Place::Route(route) = self.place { Some(route) } else { None }
+    }
+
+    /// The member for a field; none where it is missing or null.
+    fn get(&self, field: &str) -> Option<&'a Json<'a>> {
+        let value = match self.route().and_then(|route| route.rename.get(field)) {
+            Some(place) => at(self.object, place)?,
+            None => self.object.get(field)?,
         };
-        (!value.is_null()).then_some((value, pointer))
+        (*value != Json::Null).then_some(value)
+    }
+
+    /// The pointer of this object.
+    fn here(&self) -> String {
+        match self.place {
+            Place::Body => String::new(),
+            Place::Route(route) => route.members.clone(),
+            Place::Member(of, field, None) => of.pointer(field),
+            Place::Member(of, field, Some(item)) => format!("{}/{item}", of.pointer(field)),
+        }
+    }
+
+    /// The pointer of the member for a field.
+    fn pointer(&self, field: &str) -> String {
+        match self.route().and_then(|route| route.rename.get(field)) {
+            Some(place) => format!("{}{place}", self.here()),
+            None => format!("{}/{field}", self.here()),
+        }
+    }
+
+    fn invalid(&self, field: &str, what: &str) -> MappingFault {
+        invalid(&self.pointer(field), what)
+    }
+
+    fn number(&self, field: &str) -> Read<Option<Decimal>> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let parsed = match value {
+            Json::Number(number) => number.parse(),
+            Json::Text(text) => text.trim().parse(),
+            _ => Err(DecimalError::NotANumber),
+        };
+        parsed.map(Some).map_err(|error| MappingFault {
+            reason: match error {
+                DecimalError::OutOfRange => QuarantineReason::AmountOutOfRange,
+                DecimalError::NotANumber => QuarantineReason::MemberInvalid,
+            },
+            detail: format!("{} {error}", self.pointer(field)),
+        })
     }
 
     /// Text as it is, anything else as its JSON text.
     pub(super) fn text(&self, field: &str) -> Option<String> {
-        if let Some(value) = self.route.and_then(|route| route.set.get(field)) {
+        if let Some(value) = self.route().and_then(|route| route.set.get(field)) {
             return Some(value.clone());
         }
-        self.get(field).map(|(value, _)| text_of(value))
+        self.get(field).map(text_of)
     }
 
     /// An exact decimal, from a number or from text that is one.
     pub(super) fn decimal(&self, field: &str) -> Read<Option<Decimal>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(None) };
-        number(value, &pointer).map(Some)
+        self.number(field)
     }
 
     /// A whole number.
     pub(super) fn count(&self, field: &str) -> Read<Option<i64>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(None) };
-        let unscaled = number(value, &pointer)?.unscaled();
+        let Some(number) = self.number(field)? else { return Ok(None) };
+        let unscaled = number.unscaled();
         let whole = (unscaled % 1_000_000_000 == 0).then(|| i64::try_from(unscaled / 1_000_000_000).ok()).flatten();
-        whole.map(Some).ok_or_else(|| invalid(&pointer, "is not a whole number of 64 bits"))
+        whole.map(Some).ok_or_else(|| self.invalid(field, "is not a whole number of 64 bits"))
     }
 
     /// A calendar day.
@@ -73,43 +122,43 @@ impl<'a> Members<'a> {
 
     /// Texts of an array; none where it is missing.
     pub(super) fn texts(&self, field: &str) -> Read<Vec<String>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(Vec::new()) };
-        let array = value.as_array().ok_or_else(|| invalid(&pointer, "is not an array"))?;
+        let Some(value) = self.get(field) else { return Ok(Vec::new()) };
+        let array = value.as_array().ok_or_else(|| self.invalid(field, "is not an array"))?;
         Ok(array.iter().map(text_of).collect())
     }
 
     /// An object, read by `read`.
-    pub(super) fn object<T>(&self, field: &str, read: impl FnOnce(&Members<'a>) -> Read<T>) -> Read<Option<T>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(None) };
-        let object = value.as_object().ok_or_else(|| invalid(&pointer, "is not an object"))?;
-        read(&Members { object, pointer, route: None }).map(Some)
+    pub(super) fn object<T>(&self, field: &str, read: impl FnOnce(&Members<'_>) -> Read<T>) -> Read<Option<T>> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let object = value.as_object().ok_or_else(|| self.invalid(field, "is not an object"))?;
+        read(&Members { object, place: Place::Member(self, field, None) }).map(Some)
     }
 
     /// The objects of an array, each read by `read`; none where it is missing.
-    pub(super) fn objects<T>(&self, field: &str, read: impl Fn(&Members<'a>) -> Read<T>) -> Read<Vec<T>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(Vec::new()) };
-        let array = value.as_array().ok_or_else(|| invalid(&pointer, "is not an array"))?;
+    pub(super) fn objects<T>(&self, field: &str, read: impl Fn(&Members<'_>) -> Read<T>) -> Read<Vec<T>> {
+        let Some(value) = self.get(field) else { return Ok(Vec::new()) };
+        let array = value.as_array().ok_or_else(|| self.invalid(field, "is not an array"))?;
         let each = array.iter().enumerate().map(|(n, item)| {
-            let pointer = format!("{pointer}/{n}");
-            let object = item.as_object().ok_or_else(|| invalid(&pointer, "is not an object"))?;
-            read(&Members { object, pointer, route: None })
+            let not_one = || invalid(&format!("{}/{n}", self.pointer(field)), "is not an object");
+            let object = item.as_object().ok_or_else(not_one)?;
+            read(&Members { object, place: Place::Member(self, field, Some(n)) })
         });
         each.collect()
     }
 
     fn parsed<T>(&self, field: &str, not_text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Read<Option<T>> {
-        let Some((value, pointer)) = self.get(field) else { return Ok(None) };
-        let text = value.as_str().ok_or_else(|| invalid(&pointer, not_text))?;
-        parse(text).map(Some).map_err(|what| invalid(&pointer, &what))
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let text = value.as_text().ok_or_else(|| self.invalid(field, not_text))?;
+        parse(text).map(Some).map_err(|what| self.invalid(field, &what))
     }
 }
 
 /// The members of a whole body, for what stands beside a route's members.
-pub(super) fn of_body(body: &Value) -> Option<Members<'_>> {
-    Some(Members { object: body.as_object()?, pointer: String::new(), route: None })
+pub(super) fn of_body<'a>(body: &'a Json<'a>) -> Option<Members<'a>> {
+    Some(Members { object: body.as_object()?, place: Place::Body })
 }
 
-fn at<'a>(object: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
+fn at<'a>(object: &'a Object<'a>, pointer: &str) -> Option<&'a Json<'a>> {
     let (first, rest) = match pointer.strip_prefix('/')?.split_once('/') {
         Some((first, rest)) => (first, format!("/{rest}")),
         None => (pointer.strip_prefix('/')?, String::new()),
@@ -117,26 +166,15 @@ fn at<'a>(object: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
     object.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(&rest)
 }
 
-fn text_of(value: &Value) -> String {
+fn text_of(value: &Json<'_>) -> String {
     match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Json::Text(text) => text.clone().into_owned(),
+        other => {
+            let mut text = String::new();
+            other.write(&mut text);
+            text
+        }
     }
-}
-
-fn number(value: &Value, pointer: &str) -> Read<Decimal> {
-    let parsed = match value {
-        Value::Number(number) => number.as_str().parse(),
-        Value::String(text) => text.trim().parse(),
-        _ => Err(DecimalError::NotANumber),
-    };
-    parsed.map_err(|error| MappingFault {
-        reason: match error {
-            DecimalError::OutOfRange => QuarantineReason::AmountOutOfRange,
-            DecimalError::NotANumber => QuarantineReason::MemberInvalid,
-        },
-        detail: format!("{pointer} {error}"),
-    })
 }
 
 fn invalid(pointer: &str, what: &str) -> MappingFault {

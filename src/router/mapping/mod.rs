@@ -6,6 +6,7 @@
 //! what the field says, or the event is set aside as `member_invalid` with the member's pointer.
 
 mod build;
+mod json;
 mod members;
 mod parts;
 
@@ -18,6 +19,7 @@ use crate::config::Route;
 use crate::event::{Direction, Envelope, InvoiceStatus, Record};
 use crate::outcome::QuarantineReason;
 use crate::topics;
+use json::Json;
 use members::Members;
 
 /// Longest entity id, in bytes: it is part of a Kafka key and of targets' external ids.
@@ -112,9 +114,11 @@ impl Mapper {
                     detail: format!("no route for {} of {}", envelope.event_type, envelope.source),
                 }
             })?;
-        let body: Value = serde_json::from_slice(&envelope.body)
-            .map_err(|e| MappingFault { reason: QuarantineReason::MembersMissing, detail: format!("not JSON: {e}") })?;
-        let members = body.pointer(&route.members).and_then(Value::as_object).ok_or_else(|| MappingFault {
+        let body = Json::parse(&envelope.body).ok_or_else(|| MappingFault {
+            reason: QuarantineReason::MembersMissing,
+            detail: format!("not JSON: {}", fault_in(&envelope.body)),
+        })?;
+        let members = body.pointer(&route.members).and_then(Json::as_object).ok_or_else(|| MappingFault {
             reason: QuarantineReason::MembersMissing,
             detail: format!("{} is not an object", route.members),
         })?;
@@ -124,11 +128,17 @@ impl Mapper {
     }
 }
 
-fn entity_id(envelope: &Envelope, body: &Value, route: &Route) -> Result<String, MappingFault> {
+/// What is wrong in a body that is no JSON, and where.
+fn fault_in(body: &[u8]) -> String {
+    let fault = serde_json::from_slice::<Value>(body).err();
+    fault.map_or_else(|| "it cannot be read".to_owned(), |fault| fault.to_string())
+}
+
+fn entity_id(envelope: &Envelope, body: &Json<'_>, route: &Route) -> Result<String, MappingFault> {
     let pointer = format!("{}{}", route.members, route.entity);
     let id = match body.pointer(&pointer) {
-        Some(Value::String(id)) if !id.is_empty() => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
+        Some(Json::Text(id)) if !id.is_empty() => id.clone().into_owned(),
+        Some(Json::Number(id)) => id.clone().into_owned(),
         _ => envelope.event_id.clone(),
     };
     if id.len() > MAX_ENTITY_ID_BYTES {
