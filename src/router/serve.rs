@@ -46,7 +46,11 @@ pub(super) struct Row {
 /// An incarnation at work.
 pub(super) struct Serving<'a> {
     pub(super) router: &'a Router,
-    pub(super) transactions: Transactions,
+    /// They take turns: the coordinator refuses a producer's next transaction until the markers of its last one are
+    /// written, and the client then asks again after 20 ms, as long as a transaction takes.
+    transactions: [Transactions; 2],
+    /// Whose turn it is.
+    turn: usize,
     pub(super) member: Member,
     pub(super) state: State,
     /// Fills the state of partitions that are not served yet; gone when all are.
@@ -72,13 +76,18 @@ impl<'a> Serving<'a> {
         let settings = &router.settings.router;
         let (state, partitions) = super::open::state(router)?;
         let id = format!("router.{}", router.role.instance);
-        let transactions = Transactions::open(&router.ground.cluster, &id, settings.transaction_timeout)?;
-        let transactions = transactions.until(&router.role.stop);
+        let open = |id: &str| {
+            let opened = Transactions::open(&router.ground.cluster, id, settings.transaction_timeout);
+            opened.map(|opened| opened.until(&router.role.stop))
+        };
+        // Both before it joins: whatever an earlier incarnation left open has ended.
+        let transactions = [open(&id)?, open(&format!("{id}.1"))?];
         let member =
             Member::join(&router.ground.cluster, "router", &router.role.instance, &router.received, Start::Earliest)?;
         Ok(Self {
             router,
             transactions,
+            turn: 0,
             member,
             state,
             refill: None,
@@ -90,6 +99,16 @@ impl<'a> Serving<'a> {
             joined: false,
             away: Cell::new(None),
         })
+    }
+
+    /// The producer of the transaction under way, or of the one that ended last.
+    pub(super) const fn transactions(&self) -> &Transactions {
+        &self.transactions[self.turn]
+    }
+
+    /// Goes on to the other producer.
+    pub(super) const fn turn(&mut self) {
+        self.turn = 1 - self.turn;
     }
 
     pub(super) fn until_stopped(mut self) -> Result<(), Again> {

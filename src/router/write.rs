@@ -1,6 +1,7 @@
 //! A batch written: one transaction with records, markers and offsets, then the state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::batch::{Why, Writer};
 use super::decide::{Decision, Question, decide};
@@ -17,20 +18,21 @@ use crate::topics;
 impl Serving<'_> {
     /// Writes a batch, or nothing of it.
     pub(super) fn write(&mut self, rows: Vec<Row>) -> Result<(), Again> {
-        let metadata = self.member.metadata().ok_or(Again::NoMember)?;
+        let metadata = Arc::clone(self.member.metadata().ok_or(Again::NoMember)?);
         let mut first: BTreeMap<&Partition, i64> = BTreeMap::new();
         let mut next: BTreeMap<&Partition, i64> = BTreeMap::new();
         for row in &rows {
             first.entry(&row.incoming.partition).or_insert(row.incoming.offset);
             next.insert(&row.incoming.partition, row.incoming.offset + 1);
         }
-        self.transactions.begin()?;
+        self.turn();
+        self.transactions().begin()?;
         let mut overlay = Overlay::default();
         let written = self.write_rows(&rows, &mut overlay).and_then(|outcomes| {
             failpoint("router.after_produce");
-            self.transactions.offsets(next.iter().map(|(p, o)| (*p, *o)), metadata)?;
+            self.transactions().offsets(next.iter().map(|(p, o)| (*p, *o)), &metadata)?;
             failpoint("router.after_offsets");
-            self.transactions.commit(&|why| self.lost_sight(why))?;
+            self.transactions().commit(&|why| self.lost_sight(why))?;
             failpoint("router.after_commit");
             Ok(outcomes)
         });
@@ -46,7 +48,7 @@ impl Serving<'_> {
             }
             Err(Again::Transaction(error @ TransactionError::Abort { .. })) => {
                 tracing::warn!(%error, rows = rows.len(), "batch aborted, read again");
-                self.transactions.abort()?;
+                self.transactions().abort()?;
                 // What stands behind the batch must not come before it.
                 let held = self.held.let_go();
                 for (partition, offset) in &held {
@@ -59,7 +61,7 @@ impl Serving<'_> {
             // Nothing to abort, or nobody who would hear it: the next incarnation fences this one.
             Err(Again::Transaction(error)) => Err(error.into()),
             Err(other) => {
-                drop(self.transactions.abort());
+                drop(self.transactions().abort());
                 Err(other)
             }
         }
@@ -68,7 +70,7 @@ impl Serving<'_> {
     /// Offsets of the last markers of the transaction just committed.
     fn last_markers(&self) -> BTreeMap<Share, i64> {
         let prefix = self.router.ground.cluster.topic(&topics::seen(""));
-        let places = self.transactions.last_places().into_iter();
+        let places = self.transactions().last_places().into_iter();
         places
             .filter_map(|(partition, offset)| {
                 let source = partition.topic.strip_prefix(&prefix)?.to_owned();
@@ -79,7 +81,7 @@ impl Serving<'_> {
 
     fn write_rows(&self, rows: &[Row], overlay: &mut Overlay) -> Result<Vec<RouterOutcome>, Again> {
         let writer = Writer { cluster: &self.router.ground.cluster, encoders: &self.router.encoders };
-        let transactions = &self.transactions;
+        let transactions = self.transactions();
         let now = Timestamp::now();
         let mut outcomes = Vec::with_capacity(rows.len());
         for Row { incoming, share, envelope, mark } in rows {

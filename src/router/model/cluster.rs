@@ -3,7 +3,7 @@
 use super::instance::{Phase, Router, Standing};
 use super::kafka::{Log, Status};
 use super::rules::Rules;
-use super::{Instance, State, Step};
+use super::{Instance, Producer, State, Step};
 
 /// Takes a step of the surroundings; nothing where it cannot be taken now.
 pub(super) fn step(state: &State, rules: &Rules, i: Instance, step: Step) -> Option<State> {
@@ -16,14 +16,15 @@ pub(super) fn step(state: &State, rules: &Rules, i: Instance, step: Step) -> Opt
         Step::ExpireMember => expire_member(&mut after, i),
         Step::Rebalance => rebalance(&mut after, i),
         Step::Assign => assign(&mut after, i),
-        Step::Mark(log) => mark(&mut after, i, log),
+        Step::Mark(turn, log) => mark(&mut after, Producer { instance: i, turn }, log),
         _ => None,
     }?;
     Some(after)
 }
 
 fn start(state: &mut State, i: Instance) -> Option<()> {
-    if state.routers[i].phase != Phase::Down || state.kafka.transactions[i].status != Status::Idle {
+    let is_idle = state.kafka.transactions[i].iter().all(|transaction| transaction.status == Status::Idle);
+    if state.routers[i].phase != Phase::Down || !is_idle {
         return None;
     }
     state.routers[i] = Router { phase: Phase::Joining, ..Router::default() };
@@ -31,11 +32,11 @@ fn start(state: &mut State, i: Instance) -> Option<()> {
 }
 
 fn abort_leftover(state: &mut State, i: Instance) -> Option<()> {
-    let transaction = state.kafka.transactions[i];
-    if state.routers[i].phase != Phase::Down || transaction.status != Status::Open {
+    let open = state.kafka.open(i)?;
+    if state.routers[i].phase != Phase::Down {
         return None;
     }
-    state.kafka.end(i, false);
+    state.kafka.end(open, false);
     Some(())
 }
 
@@ -48,11 +49,8 @@ fn crash(state: &mut State, i: Instance) -> Option<()> {
 }
 
 fn expire_transaction(state: &mut State, i: Instance) -> Option<()> {
-    let transaction = state.kafka.transactions[i];
-    if transaction.status != Status::Open {
-        return None;
-    }
-    state.kafka.end(i, false);
+    let open = state.kafka.open(i)?;
+    state.kafka.end(open, false);
     if state.routers[i].phase == Phase::Down {
         return Some(());
     }
@@ -101,12 +99,12 @@ fn assign(state: &mut State, owner: Instance) -> Option<()> {
     Some(())
 }
 
-fn mark(state: &mut State, i: Instance, log: Log) -> Option<()> {
-    let transaction = state.kafka.transactions[i];
+fn mark(state: &mut State, producer: Producer, log: Log) -> Option<()> {
+    let transaction = state.kafka.transactions[producer.instance][producer.turn];
     if !matches!(transaction.status, Status::Commit | Status::Abort) || transaction.logs & log.bit() == 0 {
         return None;
     }
-    if let (Some(gone), Log::Seen) = (state.kafka.mark(i, log), log) {
+    if let (Some(gone), Log::Seen) = (state.kafka.mark(producer, log), log) {
         for router in &mut state.routers {
             if let Phase::Restoring { end: Some(end), .. } = &mut router.phase {
                 *end -= u8::from(*end > gone);

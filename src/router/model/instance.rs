@@ -2,7 +2,7 @@
 
 use super::kafka::{Log, Status};
 use super::rules::{End, Merge, Metadata, Order, Release, Rules, Unjoined};
-use super::{Instance, ROWS, State, Step, keys_of};
+use super::{Instance, Producer, ROWS, State, Step, TURNS, keys_of};
 
 /// Where an instance is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,8 @@ pub(super) struct Router {
     pub(super) generation: Standing,
     /// Its producer's epoch is no longer the transactional id's.
     pub(super) fenced: bool,
+    /// Which of its transactional ids has its turn.
+    pub(super) turn: u8,
     /// In its transaction, or waiting for one.
     pub(super) batch: Option<Batch>,
     /// Collected while that one commits.
@@ -78,6 +80,17 @@ pub(super) struct Router {
 }
 
 impl Router {
+    fn producer(&self, instance: Instance) -> Producer {
+        Producer { instance, turn: usize::from(self.turn) }
+    }
+
+    /// The transaction under way has ended.
+    fn end(&mut self, rules: &Rules) {
+        if rules.alternate {
+            self.turn = (self.turn + 1) % TURNS as u8;
+        }
+    }
+
     /// Takes what the group gave it.
     pub(super) fn enter(&mut self, owner: bool) {
         self.generation = Standing::Current;
@@ -110,7 +123,7 @@ pub(super) fn step(state: &State, rules: &Rules, i: Instance, step: Step) -> Opt
         Step::ReadOn => read(&mut after, i, rules, true),
         Step::Collect(rows) => collect(&mut after, i, rows, rules),
         Step::Write(log) => write(&mut after, i, log, rules),
-        Step::Commit => commit(&mut after, i),
+        Step::Commit => commit(&mut after, i, rules),
         Step::Abort => abort(&mut after, i, rules),
         Step::StartOver => start_over(&mut after, i),
         Step::Hear => hear(&mut after, i, rules),
@@ -219,13 +232,14 @@ fn collect(state: &mut State, i: Instance, rows: u8, rules: &Rules) -> Option<()
 fn write(state: &mut State, i: Instance, log: Log, rules: &Rules) -> Option<()> {
     let State { kafka, routers, .. } = state;
     let router = &mut routers[i];
+    let producer = router.producer(i);
     let batch = router.batch.as_mut()?;
-    if router.fenced || batch.doomed || !batch.needs(log) || !kafka.add(i, log) {
+    if router.fenced || batch.doomed || !batch.needs(log) || !kafka.add(producer, log) {
         return None;
     }
     batch.written |= log.bit();
     if log != Log::Offsets {
-        kafka.append(i, log, batch.fresh);
+        kafka.append(producer, log, batch.fresh);
         return Some(());
     }
     let metadata = match rules.metadata {
@@ -234,8 +248,8 @@ fn write(state: &mut State, i: Instance, log: Log, rules: &Rules) -> Option<()> 
     };
     // The broker looks at member and generation, never at who owns the partition.
     match metadata {
-        Standing::Current => kafka.append(i, log, batch.to),
-        Standing::None if rules.unjoined == Unjoined::Bare => kafka.append(i, log, batch.to),
+        Standing::Current => kafka.append(producer, log, batch.to),
+        Standing::None if rules.unjoined == Unjoined::Bare => kafka.append(producer, log, batch.to),
         _ => batch.doomed = true,
     }
     if let (Merge::BeforeCommit, Phase::Serving { known, .. }, false) = (rules.merge, &mut router.phase, batch.outlived)
@@ -245,14 +259,15 @@ fn write(state: &mut State, i: Instance, log: Log, rules: &Rules) -> Option<()> 
     Some(())
 }
 
-fn commit(state: &mut State, i: Instance) -> Option<()> {
+fn commit(state: &mut State, i: Instance, rules: &Rules) -> Option<()> {
     let State { kafka, routers, .. } = state;
     let router = &mut routers[i];
     let batch = router.batch?;
     if router.fenced || batch.doomed || batch.needs(Log::Seen) || batch.needs(Log::Offsets) {
         return None;
     }
-    kafka.end(i, true);
+    kafka.end(router.producer(i), true);
+    router.end(rules);
     if let (Phase::Serving { known, .. }, false) = (&mut router.phase, batch.outlived) {
         *known |= batch.fresh;
     }
@@ -268,9 +283,11 @@ fn abort(state: &mut State, i: Instance, rules: &Rules) -> Option<()> {
         return None;
     }
     // Otherwise nothing of this batch has reached a broker.
-    if kafka.transactions[i].status == Status::Open {
-        kafka.end(i, false);
+    let producer = router.producer(i);
+    if kafka.transactions[i][producer.turn].status == Status::Open {
+        kafka.end(producer, false);
     }
+    router.end(rules);
     router.batch = router.next.take().filter(|_| !rules.drops_successor);
     if let (Phase::Serving { position, .. }, false, None) = (&mut router.phase, batch.outlived, router.batch) {
         *position = batch.from;

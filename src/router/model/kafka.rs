@@ -1,6 +1,6 @@
 //! The cluster's half of the model: partitions, transaction coordinator, group coordinator.
 
-use super::{INSTANCES, Instance, KEYS};
+use super::{INSTANCES, Instance, KEYS, Producer, TURNS};
 
 /// The partitions of a router's transaction whose markers somebody in the model waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ struct Entry {
     value: u8,
 }
 
-/// Most records of a partition at one time: one committed for each key, one open of each instance.
-const CAPACITY: usize = KEYS + INSTANCES;
+/// Most records of a partition at one time: one committed for each key, one open of each producer.
+const CAPACITY: usize = KEYS + INSTANCES * TURNS;
 
 /// One partition. Aborted records vanish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,13 +58,13 @@ impl Partition {
         self.entries().iter().take(usize::from(end)).filter(|e| !e.open).fold(0, |all, e| all | e.value)
     }
 
-    fn append(&mut self, writer: Instance, value: u8) {
-        self.entries[usize::from(self.len)] = Entry { writer: writer as u8, open: true, value };
+    fn append(&mut self, writer: Producer, value: u8) {
+        self.entries[usize::from(self.len)] = Entry { writer: writer.number(), open: true, value };
         self.len += 1;
     }
 
-    fn position(&self, writer: Instance) -> Option<usize> {
-        self.entries().iter().position(|e| e.open && usize::from(e.writer) == writer)
+    fn position(&self, writer: Producer) -> Option<usize> {
+        self.entries().iter().position(|e| e.open && e.writer == writer.number())
     }
 
     fn remove(&mut self, at: usize) {
@@ -115,7 +115,7 @@ pub(super) struct Kafka {
     logs: [Partition; 2],
     /// Records of each key in the record topics, from the moment their commit is decided.
     pub(super) records: [u8; KEYS],
-    pub(super) transactions: [Transaction; INSTANCES],
+    pub(super) transactions: [[Transaction; TURNS]; INSTANCES],
     pub(super) group: Group,
 }
 
@@ -125,9 +125,19 @@ impl Kafka {
         &self.logs[log as usize]
     }
 
+    const fn at(&mut self, producer: Producer) -> &mut Transaction {
+        &mut self.transactions[producer.instance][producer.turn]
+    }
+
+    /// The instance's transaction that is open, if one is: there is never more than one.
+    pub(super) fn open(&self, instance: Instance) -> Option<Producer> {
+        let turn = self.transactions[instance].iter().position(|transaction| transaction.status == Status::Open)?;
+        Some(Producer { instance, turn })
+    }
+
     /// Adds the partition to the transaction, opening it; false where the one before has not got all its markers.
-    pub(super) fn add(&mut self, instance: Instance, log: Log) -> bool {
-        let transaction = &mut self.transactions[instance];
+    pub(super) fn add(&mut self, producer: Producer, log: Log) -> bool {
+        let transaction = self.at(producer);
         match transaction.status {
             Status::Idle => *transaction = Transaction { status: Status::Open, logs: log.bit() },
             Status::Open => transaction.logs |= log.bit(),
@@ -137,30 +147,30 @@ impl Kafka {
     }
 
     /// Writes a record in the open transaction.
-    pub(super) fn append(&mut self, instance: Instance, log: Log, value: u8) {
-        self.logs[log as usize].append(instance, value);
+    pub(super) fn append(&mut self, producer: Producer, log: Log, value: u8) {
+        self.logs[log as usize].append(producer, value);
     }
 
     /// Decides on the open transaction.
-    pub(super) fn end(&mut self, instance: Instance, commit: bool) {
-        self.transactions[instance].status = if commit { Status::Commit } else { Status::Abort };
+    pub(super) fn end(&mut self, producer: Producer, commit: bool) {
+        self.at(producer).status = if commit { Status::Commit } else { Status::Abort };
         let seen = self.log(Log::Seen);
-        let keys = seen.position(instance).map_or(0, |at| seen.entries[at].value);
+        let keys = seen.position(producer).map_or(0, |at| seen.entries[at].value);
         for (key, records) in self.records.iter_mut().enumerate() {
             *records += u8::from(commit && keys & (1 << key) != 0);
         }
     }
 
     /// Writes one marker of a decided transaction. Returns where an aborted record vanished, if one did.
-    pub(super) fn mark(&mut self, instance: Instance, log: Log) -> Option<u8> {
-        let transaction = &mut self.transactions[instance];
+    pub(super) fn mark(&mut self, producer: Producer, log: Log) -> Option<u8> {
+        let transaction = self.at(producer);
         let commit = transaction.status == Status::Commit;
         transaction.logs &= !log.bit();
         if transaction.logs == 0 {
             transaction.status = Status::Idle;
         }
         let partition = &mut self.logs[log as usize];
-        let at = partition.position(instance)?;
+        let at = partition.position(producer)?;
         if !commit {
             partition.remove(at);
             return Some(at as u8);
@@ -181,7 +191,7 @@ impl Kafka {
     pub(super) fn mirror(&mut self) {
         for partition in &mut self.logs {
             for entry in partition.entries.iter_mut().filter(|entry| entry.open) {
-                entry.writer = 1 - entry.writer;
+                entry.writer = (entry.writer + TURNS as u8) % (INSTANCES * TURNS) as u8;
             }
         }
         self.transactions.reverse();

@@ -20,9 +20,10 @@
 //! membership meanwhile and what it sends then is taken from anyone.
 //!
 //! **Modelled** ([`kafka`], [`cluster`], [`instance`]). One partition of `received` with the rows x, y, x. Two
-//! instances, each with its own transactional id and static membership, starting at any time. `seen` and
+//! instances, each with its own two transactional ids, which take turns, and static membership, starting at any time. `seen` and
 //! `__consumer_offsets` with open and committed records; the transaction coordinator decides, then its markers reach
-//! each of them by itself, in any order and arbitrarily late, and the id's next transaction waits for both. Markers,
+//! each of them by itself, in any order and arbitrarily late, and the id's next transaction waits for both; the other id's
+//! does not. Markers,
 //! offsets and records are written in any order, as a producer that does not wait for acknowledgements may. The broker
 //! looks at generation and member in TxnOffsetCommit, never at who owns the partition. Rebalances, also while a
 //! transaction is open; sessions that end; a restart that takes its static place back; InitProducerId that waits for
@@ -71,6 +72,22 @@ type Instance = usize;
 
 /// How many instances there are.
 const INSTANCES: usize = 2;
+
+/// How many transactional ids each has, which take turns where the rules say so.
+const TURNS: usize = 2;
+
+/// One transactional id.
+#[derive(Clone, Copy)]
+struct Producer {
+    instance: Instance,
+    turn: usize,
+}
+
+impl Producer {
+    const fn number(self) -> u8 {
+        (self.instance * TURNS + self.turn) as u8
+    }
+}
 
 /// How many different rows there are.
 const KEYS: usize = 2;
@@ -128,12 +145,12 @@ enum Step {
     Rebalance,
     /// All members have joined, this one gets the partition.
     Assign,
-    /// One marker of its decided transaction reaches a partition.
-    Mark(Log),
+    /// One marker of a decided transaction, of the id with this turn, reaches a partition.
+    Mark(usize, Log),
 }
 
 impl Step {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 26] = [
         Self::Start,
         Self::AbortLeftover,
         Self::Join,
@@ -156,8 +173,10 @@ impl Step {
         Self::ExpireMember,
         Self::Rebalance,
         Self::Assign,
-        Self::Mark(Log::Seen),
-        Self::Mark(Log::Offsets),
+        Self::Mark(0, Log::Seen),
+        Self::Mark(0, Log::Offsets),
+        Self::Mark(1, Log::Seen),
+        Self::Mark(1, Log::Offsets),
     ];
 }
 

@@ -54,6 +54,8 @@ pub(super) enum Release {
 /// How the router is built.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
+    /// Two transactional ids take turns, so that a transaction need not wait for the markers of the one before.
+    pub(super) alternate: bool,
     /// The next batch is collected and decided while one commits.
     pub(super) pipelined: bool,
     pub(super) end: End,
