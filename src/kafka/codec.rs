@@ -9,7 +9,8 @@ use super::registry::{Registry, RegistryError};
 use crate::avro::{AvroError, Schema};
 
 const MAGIC: u8 = 0;
-const HEAD_BYTES: usize = 5;
+/// What stands before the datum.
+pub const HEAD_BYTES: usize = 5;
 
 /// Writes values of one schema, framed with its id.
 #[derive(Clone, Debug)]
@@ -50,6 +51,21 @@ impl Encoder {
     /// When there is no schema of this name.
     pub fn new(name: &str, id: u32) -> Result<Self, AvroError> {
         Ok(Self { id, schema: Arc::new(Schema::ours(name)?) })
+    }
+
+    /// Whether this framed value was written with the same schema, by its id.
+    #[must_use]
+    pub fn wrote(&self, bytes: &[u8]) -> bool {
+        matches!(split(Some(bytes)), Ok((id, _)) if id == self.id)
+    }
+
+    /// Reads a value that was written with the same schema; a type with fewer fields leaves the others out.
+    ///
+    /// # Errors
+    /// When the bytes are no such value.
+    pub fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, DecodeError> {
+        let (_, datum) = split(Some(bytes))?;
+        Ok(self.schema.read(datum)?)
     }
 
     /// The framed value.

@@ -1,5 +1,5 @@
-//! The dedupe state of partitions just gained, brought up to their true end on a thread per source, so that neither the
-//! group nor other partitions wait for it.
+//! The dedupe state of partitions just gained, brought up to their true end on threads of their own, so that neither the
+//! group nor other partitions wait for it: one for a source, two where nothing is known yet and all is to be read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::error::Again;
-use super::state::{Share, Store, StoreError};
-use crate::event::Seen;
-use crate::kafka::codec::{DecodeError, Decoder};
+use super::state::{Framed, Marker, Share, Store, StoreError};
+use crate::event::{Seen, Timestamp};
+use crate::kafka::codec::{Decoder, Encoder};
 use crate::kafka::group::Incoming;
-use crate::kafka::layout::Ground;
+use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::restore::{self, Read, RestoreError};
 use crate::topics;
 
@@ -44,16 +44,27 @@ pub(super) struct Refill {
 
 impl Refill {
     /// Starts to fill the stores of these sources.
-    pub(super) fn start(ground: &Arc<Ground>, runtime: &Handle, wanted: BTreeMap<String, Part>) -> Self {
+    pub(super) fn start(
+        ground: &Arc<Ground>,
+        encoders: &Encoders,
+        runtime: &Handle,
+        wanted: BTreeMap<String, Part>,
+    ) -> Self {
         // Room for all that can be told: nobody ever waits to tell, so nobody who stops waits for them.
-        let all = wanted.values().map(|(_, from)| from.len() + 2).sum();
+        let all = wanted.values().map(|(_, from)| from.len() + 4).sum();
         let (tell, heard) = sync_channel(all);
         let stop = Arc::new(AtomicBool::new(false));
         let threads = wanted
             .into_iter()
-            .filter_map(|(source, (store, from))| {
+            .flat_map(|(source, (store, from))| {
+                shared_out(from).map(move |from| (source.clone(), Arc::clone(&store), from))
+            })
+            .filter(|(_, _, from)| !from.is_empty())
+            .filter_map(|(source, store, from)| {
+                let topic = topics::seen(&source);
                 let job = Job {
-                    topic: ground.cluster.topic(&topics::seen(&source)),
+                    own: encoders.of(&topic).cloned(),
+                    topic: ground.cluster.topic(&topic),
                     source,
                     store,
                     from,
@@ -93,10 +104,21 @@ impl Drop for Refill {
     }
 }
 
-/// One source's work.
+/// Partitions for two threads; all for the first where something of each is known.
+fn shared_out(from: BTreeMap<i32, Option<i64>>) -> [BTreeMap<i32, Option<i64>>; 2] {
+    if from.values().all(Option::is_some) {
+        return [from, BTreeMap::new()];
+    }
+    let (even, odd) = from.into_iter().partition(|(number, _)| number % 2 == 0);
+    [even, odd]
+}
+
+/// One thread's work.
 struct Job {
     source: String,
     topic: String,
+    /// Writes markers of the schema that the store keeps.
+    own: Option<Encoder>,
     store: Arc<Store>,
     from: BTreeMap<i32, Option<i64>>,
     decoder: Decoder,
@@ -107,7 +129,7 @@ struct Job {
 /// Markers not written yet.
 #[derive(Default)]
 struct Pending {
-    changes: Vec<(i32, String, Option<Seen>)>,
+    markers: Vec<(i32, Vec<u8>, Marker)>,
     positions: BTreeMap<i32, i64>,
 }
 
@@ -140,9 +162,8 @@ impl Job {
         match read {
             Read::Record(marker) => {
                 pending.positions.insert(marker.partition.number, marker.offset + 1);
-                let change = self.change(marker)?;
-                pending.changes.push(change);
-                if pending.changes.len() >= BATCH { self.write(pending) } else { Ok(()) }
+                pending.markers.push(self.marker(marker)?);
+                if pending.markers.len() >= BATCH { self.write(pending) } else { Ok(()) }
             }
             Read::Ended(partition, next) => {
                 pending.positions.insert(partition, next);
@@ -153,20 +174,42 @@ impl Job {
         }
     }
 
-    fn change(&self, marker: Incoming) -> Result<(i32, String, Option<Seen>), Again> {
-        let event_id = String::from_utf8_lossy(&marker.key.unwrap_or_default()).into_owned();
-        let seen = match self.decoder.decode_blocking::<Seen>(&self.runtime, marker.value.as_deref()) {
-            Ok(seen) => Some(seen),
-            Err(DecodeError::Empty) => None,
+    fn marker(&self, row: Incoming) -> Result<(i32, Vec<u8>, Marker), Again> {
+        /// What the store needs to know of a marker.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            first_routed_at: Timestamp,
+        }
+        let marker = match (row.value, &self.own) {
+            (None, _) => Marker::Gone,
+            // Ten million of them: to read them whole and write them again would be a third of the work.
+            (Some(value), Some(own)) if own.wrote(&value) => {
+                let Head { first_routed_at: at } = own.decode(&value)?;
+                Marker::Framed(Framed { at, value })
+            }
             // A marker that cannot be read could be the one that stops a double: no serving without it.
-            Err(error) => return Err(error.into()),
+            (Some(value), _) => Marker::Seen(self.decoder.decode_blocking::<Seen>(&self.runtime, Some(&value))?),
         };
-        Ok((marker.partition.number, event_id, seen))
+        Ok((row.partition.number, row.key.unwrap_or_default(), marker))
     }
 
     fn write(&self, pending: &mut Pending) -> Result<(), Again> {
-        let Pending { changes, positions } = std::mem::take(pending);
-        let changes = changes.iter().map(|(partition, id, seen)| (*partition, id.as_str(), seen.as_ref()));
-        Ok(self.store.write(changes, positions)?)
+        let Pending { markers, positions } = std::mem::take(pending);
+        Ok(self.store.fill(&markers, positions)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_share_what_is_to_be_read_whole() {
+        let numbers = |parts: [BTreeMap<i32, Option<i64>>; 2]| parts.map(|part| part.into_keys().collect::<Vec<_>>());
+        let of = |parts: &[(i32, Option<i64>)]| numbers(shared_out(parts.iter().copied().collect()));
+        assert_eq!(of(&[(0, Some(1)), (1, Some(2))]), [vec![0, 1], vec![]]);
+        assert_eq!(of(&[(0, None), (1, None), (2, None)]), [vec![0, 2], vec![1]]);
+        assert_eq!(of(&[(0, Some(1)), (3, None)]), [vec![0], vec![3]]);
+        assert!(of(&[]).iter().all(Vec::is_empty));
     }
 }

@@ -193,8 +193,8 @@ impl<'a> Serving<'a> {
             self.filling.insert(Share { source, partition: partition.number }, partition);
         }
         self.began = Instant::now();
-        let (ground, runtime) = (&self.router.ground, &self.router.runtime);
-        self.refill = (!wanted.is_empty()).then(|| Refill::start(ground, runtime, wanted));
+        let Router { ground, encoders, runtime, .. } = self.router;
+        self.refill = (!wanted.is_empty()).then(|| Refill::start(ground, encoders, runtime, wanted));
         self.tell();
         Ok(())
     }

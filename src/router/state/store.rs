@@ -21,6 +21,7 @@ use super::error::StoreError;
 use super::identity::Identity;
 use crate::avro::Schema;
 use crate::event::{Seen, Timestamp};
+use crate::kafka::codec::HEAD_BYTES;
 
 /// Bounds on memory, in bytes, for each source: blocks kept, and ids not in a table yet.
 const CACHE: u64 = 32 << 20;
@@ -42,6 +43,24 @@ pub(in crate::router) struct Store {
 
 /// What a batch changes: partition, id, and its marker; none forgets the id.
 pub(in crate::router) type Change<'a> = (i32, &'a str, Option<&'a Seen>);
+
+/// A marker as it comes from `seen`.
+pub(in crate::router) enum Marker {
+    /// Decoded.
+    Seen(Seen),
+    /// Written with the store's own schema: kept as it is.
+    Framed(Framed),
+    /// The id is forgotten.
+    Gone,
+}
+
+/// A marker in the wire format, of which no more was read than is needed.
+pub(in crate::router) struct Framed {
+    /// When the id was first routed.
+    pub(in crate::router) at: Timestamp,
+    /// The whole value.
+    pub(in crate::router) value: Vec<u8>,
+}
 
 impl Store {
     /// Opens the store in `folder`, empty at the first time. Ids leave it some time after their window has passed.
@@ -77,14 +96,14 @@ impl Store {
 
     /// The next offset of the `seen` partition that is not in here; none where nothing of it is.
     pub(in crate::router) fn position(&self, partition: i32) -> Result<Option<i64>, StoreError> {
-        let Some(value) = self.read(&key(partition, ""))? else { return Ok(None) };
+        let Some(value) = self.read(&key(partition, b""))? else { return Ok(None) };
         let bytes = <[u8; 8]>::try_from(value.as_ref());
         bytes.map(|bytes| Some(i64::from_be_bytes(bytes))).map_err(|error| StoreError::damaged(&self.folder, &error))
     }
 
     /// The marker of an id, however old.
     pub(in crate::router) fn get(&self, partition: i32, event_id: &str) -> Result<Option<Seen>, StoreError> {
-        let Some(value) = self.read(&key(partition, event_id))? else { return Ok(None) };
+        let Some(value) = self.read(&key(partition, event_id.as_bytes()))? else { return Ok(None) };
         let datum = value.get(TIME_BYTES..).unwrap_or_default();
         self.schema.read(datum).map(Some).map_err(|error| StoreError::damaged(&self.folder, &error))
     }
@@ -95,20 +114,51 @@ impl Store {
         changes: impl IntoIterator<Item = Change<'a>>,
         positions: impl IntoIterator<Item = (i32, i64)>,
     ) -> Result<(), StoreError> {
-        let mut batch = self.db.batch();
-        for (partition, event_id, seen) in changes {
-            let key = key(partition, event_id);
-            match seen {
-                Some(seen) => {
-                    let time = seen.first_routed_at.as_micros().to_be_bytes().to_vec();
-                    let value = self.schema.write(seen, time).map_err(|e| StoreError::damaged(&self.folder, &e))?;
-                    batch.insert(&self.ids, key, value);
+        let values = changes.into_iter().map(|(partition, event_id, seen)| {
+            Ok((key(partition, event_id.as_bytes()), seen.map(|seen| self.value(seen)).transpose()?))
+        });
+        self.put(values, positions)
+    }
+
+    /// As [`Store::write`], for markers as they were read.
+    pub(in crate::router) fn fill(
+        &self,
+        markers: &[(i32, Vec<u8>, Marker)],
+        positions: impl IntoIterator<Item = (i32, i64)>,
+    ) -> Result<(), StoreError> {
+        let values = markers.iter().map(|(partition, event_id, marker)| {
+            let value = match marker {
+                Marker::Seen(seen) => Some(self.value(seen)?),
+                Marker::Framed(Framed { at, value }) => {
+                    let datum = value.get(HEAD_BYTES..).unwrap_or_default();
+                    Some([at.as_micros().to_be_bytes().as_slice(), datum].concat())
                 }
-                None => batch.remove(&self.ids, key),
+                Marker::Gone => None,
+            };
+            Ok((key(*partition, event_id), value))
+        });
+        self.put(values, positions)
+    }
+
+    fn value(&self, seen: &Seen) -> Result<Vec<u8>, StoreError> {
+        let time = seen.first_routed_at.as_micros().to_be_bytes().to_vec();
+        self.schema.write(seen, time).map_err(|error| StoreError::damaged(&self.folder, &error))
+    }
+
+    fn put(
+        &self,
+        values: impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>), StoreError>>,
+        positions: impl IntoIterator<Item = (i32, i64)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = self.db.batch();
+        for value in values {
+            match value? {
+                (key, Some(value)) => batch.insert(&self.ids, key, value),
+                (key, None) => batch.remove(&self.ids, key),
             }
         }
         for (partition, next) in positions {
-            batch.insert(&self.ids, key(partition, ""), next.to_be_bytes().as_slice());
+            batch.insert(&self.ids, key(partition, b""), next.to_be_bytes().as_slice());
         }
         batch.commit().map_err(|error| StoreError::of(&self.folder, error))
     }
@@ -119,10 +169,10 @@ impl Store {
     }
 }
 
-fn key(partition: i32, event_id: &str) -> Vec<u8> {
+fn key(partition: i32, event_id: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(PARTITION_BYTES + event_id.len());
     key.extend_from_slice(&partition.to_be_bytes());
-    key.extend_from_slice(event_id.as_bytes());
+    key.extend_from_slice(event_id);
     key
 }
 
