@@ -1,16 +1,25 @@
 //! `ledgerhook topics`.
 
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
 use crate::kafka::admin::Change;
 use crate::kafka::identity::{self, IdentityError};
 use crate::kafka::layout::LayoutError;
+use crate::lifecycle;
+use crate::operate::grow;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Create what is missing and correct what breaks a promise; never shrinks, resets or deletes
     Apply,
+    /// Give `received` and `seen` of every source the partitions that `kafka.partitions` says, where they have fewer, and
+    /// move what is known of event ids to their new places; routers have to be stopped, receivers go on
+    Grow,
     /// Compare without changing anything
     Check,
 }
@@ -36,6 +45,18 @@ pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdic
             Err(error) => return Err(error.into()),
         }
         if done.is_empty() {
+            print::line("nothing to do");
+        }
+    }
+    if matches!(command, Command::Grow) {
+        let sources: Vec<String> = config.sources.keys().cloned().collect();
+        let partitions = usize::try_from(config.kafka.partitions).unwrap_or(0);
+        let ground = Arc::new(app::ground(config)?);
+        let runtime = Handle::current();
+        let work = move || grow::grow(&ground, &runtime, &sources, partitions);
+        let grown = lifecycle::on_thread("topics-grow", work).await??;
+        grown.iter().for_each(print::line);
+        if grown.is_empty() {
             print::line("nothing to do");
         }
     }

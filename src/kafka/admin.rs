@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -204,6 +204,33 @@ impl Admin {
         while self.existing(topics).await?.len() < topics.len() {
             if Instant::now() >= deadline {
                 let what = "show the topics it created".to_owned();
+                return Err(AdminError::Refused { what, code: RDKafkaErrorCode::RequestTimedOut });
+            }
+            tokio::time::sleep(SHOWN_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic (Kafka's name) so many partitions, where it has fewer, and waits until they are shown.
+    ///
+    /// # Errors
+    /// When the cluster is away or refuses.
+    pub async fn grow(&self, topic: &str, partitions: usize) -> Result<(), AdminError> {
+        let has = || tokio::task::block_in_place(|| self.partitions(topic)).map(|partitions| partitions.len());
+        if has()? >= partitions {
+            return Ok(());
+        }
+        let what = format!("give {topic} {partitions} partitions");
+        let more = NewPartitions::new(topic, partitions);
+        let clients = self.clients();
+        let grown = clients.client.create_partitions([&more], &options()).await;
+        let grown = grown.map_err(|cause| self.away(&clients, &what, &cause))?;
+        if let Some(Err((_, code))) = grown.into_iter().next() {
+            return Err(AdminError::Refused { what, code });
+        }
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while has()? < partitions {
+            if Instant::now() >= deadline {
                 return Err(AdminError::Refused { what, code: RDKafkaErrorCode::RequestTimedOut });
             }
             tokio::time::sleep(SHOWN_PAUSE).await;

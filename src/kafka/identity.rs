@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::codec::Encoder;
 use super::control::{self, ControlError};
 use super::layout::{Ground, LayoutError};
-use super::produce::Producer;
+use super::produce::{Outgoing, Producer};
 use crate::event::ControlKind;
 use crate::topics::{self, Kind};
 
@@ -21,7 +22,7 @@ const BOUND: Duration = Duration::from_secs(30);
 pub struct Identity {
     /// Made when the topic was created, or first seen.
     pub id: Uuid,
-    /// Partitions it had then.
+    /// Partitions it had then; of `received` and `seen`, in how many event ids have their places.
     pub partitions: usize,
 }
 
@@ -49,6 +50,17 @@ pub fn read(ground: &Ground, runtime: &tokio::runtime::Handle) -> Result<BTreeMa
     Ok(facts.into_iter().filter_map(|(name, fact)| Some((name, serde_json::from_str(&fact.body).ok()?))).collect())
 }
 
+/// The record in `control` of a topic's identity (name without prefix).
+///
+/// # Errors
+/// When it does not fit its schema.
+pub fn record(ground: &Ground, encoder: &Encoder, name: &str, identity: &Identity) -> Result<Outgoing, IdentityError> {
+    let refused = |error: &dyn std::fmt::Display| IdentityError::Write(error.to_string());
+    let body = serde_json::to_string(identity).map_err(|error| refused(&error))?;
+    let about = (ControlKind::Topic, name.to_owned());
+    control::record(&ground.cluster, encoder, about, "topics", body).map_err(|error| refused(&error))
+}
+
 /// Gives identities to the topics that need one and have none, and new ones to those just created (Kafka's names);
 /// names the topics it did. Does nothing before the schema of `control` is registered.
 ///
@@ -60,7 +72,7 @@ pub async fn give(ground: &Ground, created: &[String]) -> Result<Vec<String>, Id
         return Ok(Vec::new());
     };
     let refused = |error: &dyn std::fmt::Display| IdentityError::Write(error.to_string());
-    let encoder = super::codec::Encoder::new("Control", id).map_err(|error| refused(&error))?;
+    let encoder = Encoder::new("Control", id).map_err(|error| refused(&error))?;
     let runtime = tokio::runtime::Handle::current();
     let known = tokio::task::block_in_place(|| read(ground, &runtime))?;
     let producer = Producer::new(&ground.cluster, BOUND, Duration::ZERO).map_err(|error| refused(&error))?;
@@ -76,10 +88,7 @@ pub async fn give(ground: &Ground, created: &[String]) -> Result<Vec<String>, Id
             continue;
         }
         let identity = Identity { id: Uuid::now_v7(), partitions };
-        let body = serde_json::to_string(&identity).map_err(|error| refused(&error))?;
-        let about = (ControlKind::Topic, topic.name.clone());
-        let record =
-            control::record(&ground.cluster, &encoder, about, "topics", body).map_err(|error| refused(&error))?;
+        let record = record(ground, &encoder, &topic.name, &identity)?;
         producer.send(&record).await.map_err(|error| refused(&error))?;
         given.push(full);
     }

@@ -139,6 +139,19 @@ fn shortened(aside: &mut Quarantined) -> &Quarantined {
     aside
 }
 
+/// A row again, as it is, in another partition of its topic.
+pub(super) fn passed_on(row: &Incoming, partition: i32) -> Outgoing {
+    Outgoing {
+        topic: row.partition.topic.clone(),
+        partition: Some(partition),
+        key: row.key.clone().unwrap_or_default(),
+        value: row.value.clone().unwrap_or_default(),
+        headers: row.headers.clone(),
+        // Kept for no longer than where it stood.
+        timestamp_ms: row.timestamp_ms,
+    }
+}
+
 /// What stands in for the envelope of a row that cannot be decoded, so that its bytes are kept and can be found.
 pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envelope {
     let body = row.value.clone().unwrap_or_default();

@@ -17,7 +17,7 @@ pub enum Error {
     /// The table of routes is at fault.
     #[error("routes: {0}")]
     Routes(#[from] super::mapping::RouteError),
-    /// The committed position is gone from the log, or ids lie in other partitions than they did.
+    /// The committed position is gone from the log, or a topic is not what its identity says.
     #[error("router: {0}")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Its thread is gone.
@@ -46,15 +46,20 @@ pub(super) enum Again {
     /// A thread could not be started.
     #[error("no thread to restore the dedupe state: {0}")]
     Thread(std::io::Error),
-    /// A topic has more partitions than it had: ids are placed elsewhere, and repeats would not find their markers.
+    /// Markers were moved to other partitions since the start.
+    #[error("ids have their places in another number of partitions than at the start")]
+    Moved,
+    /// A topic has fewer partitions than its ids have their places in: it is another one under its name.
     #[error(
-        "{topic} had {then} partitions, and has more now: the markers of ids seen before lie in other partitions than their repeats would be looked for, so that a repeat would be routed again. How to go on: README, \"More partitions\""
+        "{topic} has {now} partitions, and its identity in `control` says {then}: it was deleted and created by hand. Delete it and its `seen` topic too, then `ledgerhook topics apply`"
     )]
-    Repartitioned {
+    Fewer {
         /// Kafka's name of the topic.
         topic: String,
         /// How many it had.
-        then: usize,
+        then: i32,
+        /// How many it has.
+        now: usize,
     },
     /// A value could not be read or written while its schema was away.
     #[error(transparent)]

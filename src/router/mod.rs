@@ -10,7 +10,8 @@
 //!
 //! A row's way: `serve` collects a batch, `decide` says what becomes of each row (with `mapping` for the record and
 //! `state` for what was seen), `batch` makes the outgoing records, and `write` puts them into one transaction.
-//! A row whose schema the registry has not told yet is kept in `hold`, and its partition waits.
+//! A row whose schema the registry has not told yet is kept in `hold`, and its partition waits. One that stands in another
+//! partition than its id's marker would is passed on (`places`), in the same transaction as all else.
 //!
 //! # Why it is once
 //!
@@ -34,6 +35,7 @@ pub mod mapping;
 #[cfg(test)]
 mod model;
 mod open;
+mod places;
 mod refill;
 mod run;
 mod serve;

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::Again;
+use super::places::Places;
 use super::run::Router;
 use super::state::{Identity, State, Store};
 use crate::kafka::identity;
 use crate::kafka::layout::LayoutError;
 use crate::topics;
 
-/// The state of all sources, and how many partitions each `received` topic had when it was given its identity.
+/// The state of all sources, and in how many partitions their ids have their places.
 ///
 /// # Errors
 /// When cluster or registry are away, or a store may not be trusted.
-pub(super) fn state(router: &Router) -> Result<(State, BTreeMap<String, usize>), Again> {
+pub(super) fn state(router: &Router) -> Result<(State, Places), Again> {
     let Router { ground, runtime, settings, role, .. } = router;
     let identities = identity::read(ground, runtime)?;
     let cluster = ground.admin().cluster_id().map_err(LayoutError::from).map_err(identity::IdentityError::from)?;
@@ -39,7 +40,6 @@ pub(super) fn state(router: &Router) -> Result<(State, BTreeMap<String, usize>),
         let store = Store::open(&folder, &of, settings.router.dedupe_window)?;
         stores.insert(source.clone(), Arc::new(store));
     }
-    let partitions = identities.into_iter().map(|(topic, identity)| (topic, identity.partitions)).collect();
     tracing::debug!(instance = role.instance, sources = stores.len(), "dedupe state opened");
-    Ok((State::new(settings.router.dedupe_window, stores), partitions))
+    Ok((State::new(settings.router.dedupe_window, stores), Places::of(router, &identities)))
 }

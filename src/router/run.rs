@@ -77,7 +77,7 @@ impl Router {
                 Err(again) => again,
             };
             match &again {
-                Again::Group(GroupError::PositionLost { .. }) | Again::Repartitioned { .. } => {
+                Again::Group(GroupError::PositionLost { .. }) | Again::Fewer { .. } => {
                     return Err(Error::Lost(Box::new(again)));
                 }
                 Again::Store(error) if error.distrusted().is_some() => {

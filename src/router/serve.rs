@@ -2,7 +2,7 @@
 //! loop: collect a batch, write it.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,16 @@ use tokio::time::Instant;
 use super::batch::undecodable;
 use super::error::Again;
 use super::hold::Held;
+use super::places::Places;
 use super::refill::{Filled, Part, Refill};
 use super::run::Router;
 use super::state::{Share, State};
 use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp};
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
-use crate::kafka::identity::IdentityError;
 use crate::kafka::retire::retire;
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
-use crate::topics;
 
 /// Wait for a first row: how late a stop may be noticed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -34,13 +33,20 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Pause between looks at a cluster that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// A row with its envelope, made up where its bytes are none.
+/// A row, and what is to be done with it.
 pub(super) struct Row {
     pub(super) incoming: Incoming,
     pub(super) share: Share,
-    pub(super) envelope: Envelope,
-    /// An operator's mark, where it came back from quarantine.
-    pub(super) mark: Option<Mark>,
+    pub(super) task: Task,
+}
+
+/// What is to be done with a row.
+pub(super) enum Task {
+    /// To decide on its envelope, made up where its bytes are none; with an operator's mark, where it came back from
+    /// quarantine.
+    Decide(Box<Envelope>, Option<Mark>),
+    /// To pass it on to this partition, where its id's marker would stand.
+    PassOn(i32),
 }
 
 /// An incarnation at work.
@@ -63,8 +69,8 @@ pub(super) struct Serving<'a> {
     closed: Instant,
     /// When the refill began.
     began: Instant,
-    /// Partitions of each `received` topic when its identity was written; nothing of a topic without one.
-    partitions: BTreeMap<String, usize>,
+    /// In how many partitions ids have their places.
+    places: Places,
     /// Whether the group has given us our share.
     joined: bool,
     /// When to look again at a cluster that is away.
@@ -74,7 +80,7 @@ pub(super) struct Serving<'a> {
 impl<'a> Serving<'a> {
     pub(super) fn start(router: &'a Router) -> Result<Self, Again> {
         let settings = &router.settings.router;
-        let (state, partitions) = super::open::state(router)?;
+        let (state, places) = super::open::state(router)?;
         let id = format!("router.{}", router.role.instance);
         let open = |id: &str| {
             let opened = Transactions::open(&router.ground.cluster, id, settings.transaction_timeout);
@@ -82,8 +88,8 @@ impl<'a> Serving<'a> {
         };
         // Both before it joins: whatever an earlier incarnation left open has ended.
         let transactions = [open(&id)?, open(&format!("{id}.1"))?];
-        let member =
-            Member::join(&router.ground.cluster, "router", &router.role.instance, &router.received, Start::Earliest)?;
+        let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
+        let member = Member::join(&router.ground.cluster, "router", &instance, &router.received, Start::Earliest)?;
         Ok(Self {
             router,
             transactions,
@@ -95,7 +101,7 @@ impl<'a> Serving<'a> {
             held: Held::default(),
             closed: Instant::now(),
             began: Instant::now(),
-            partitions,
+            places,
             joined: false,
             away: Cell::new(None),
         })
@@ -179,9 +185,15 @@ impl<'a> Serving<'a> {
         self.joined = true;
         self.away.set(None);
         self.member.pause(&partitions)?;
-        self.refuse_repartitioned(&partitions)?;
+        // Markers are moved by who holds all partitions: from now on, and until they are given back, nobody does.
+        self.places.confirm(self.router, partitions.iter().map(|partition| self.router.source_of(partition)))?;
         let mut wanted: BTreeMap<String, Part> = BTreeMap::new();
         for partition in partitions {
+            if self.places.are_elsewhere(&partition) {
+                // Every row of it is passed on, so there is nothing to know.
+                self.member.resume([&partition])?;
+                continue;
+            }
             let source = self.router.source_of(&partition).to_owned();
             let store = self.state.store(&source).ok_or(Again::NoMember)?;
             let from = store.position(partition.number)?;
@@ -196,21 +208,6 @@ impl<'a> Serving<'a> {
         let Router { ground, encoders, runtime, .. } = self.router;
         self.refill = (!wanted.is_empty()).then(|| Refill::start(ground, encoders, runtime, wanted));
         self.tell();
-        Ok(())
-    }
-
-    /// Asks the cluster, not the assignment: with more partitions ids move between the old ones too, and a member that
-    /// was given none of the new ones would route a repeat again.
-    fn refuse_repartitioned(&self, gained: &[Partition]) -> Result<(), Again> {
-        let sources: BTreeSet<&str> = gained.iter().map(|partition| self.router.source_of(partition)).collect();
-        for source in sources {
-            let name = topics::received(source);
-            let Some(then) = self.partitions.get(&name) else { continue };
-            let now = self.router.ground.partitions_of(&name).map_err(IdentityError::from)?.len();
-            if now > *then {
-                return Err(Again::Repartitioned { topic: self.router.ground.cluster.topic(&name), then: *then });
-            }
-        }
         Ok(())
     }
 
@@ -250,6 +247,11 @@ impl<'a> Serving<'a> {
     /// A row, where its schema is known; otherwise its partition waits until the registry has answered.
     fn take(&mut self, incoming: Incoming) -> Result<Option<Row>, Again> {
         let Router { decoder, ground, runtime, .. } = self.router;
+        if let Some(place) = self.places.elsewhere(&incoming) {
+            let source = self.router.source_of(&incoming.partition).to_owned();
+            let share = Share { source, partition: incoming.partition.number };
+            return Ok(Some(Row { incoming, share, task: Task::PassOn(place) }));
+        }
         let Some(schema) = decoder.unknown(incoming.value.as_deref()) else {
             let envelope = decoder.decode_known(incoming.value.as_deref());
             return Ok(Some(self.row(incoming, envelope)));
@@ -287,13 +289,13 @@ impl<'a> Serving<'a> {
         let fault = match envelope {
             // A receiver takes no such id; as a key it could make a marker that Kafka does not take.
             Ok(envelope) if envelope.event_id.len() > MAX_EVENT_ID_BYTES => "its event id is too long".to_owned(),
-            Ok(envelope) => return Row { incoming, share, envelope, mark },
+            Ok(envelope) => return Row { incoming, share, task: Task::Decide(Box::new(envelope), mark) },
             Err(error) => error.to_string(),
         };
         let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
         tracing::error!(?at, fault, "a row of received is no envelope");
-        let envelope = undecodable(&incoming, source, Timestamp::now());
-        Row { incoming, share, envelope, mark }
+        let envelope = Box::new(undecodable(&incoming, source, Timestamp::now()));
+        Row { incoming, share, task: Task::Decide(envelope, mark) }
     }
 
     /// The client words one absence in many ways; the first says it.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::batch::{Why, Writer};
+use super::batch::{Why, Writer, passed_on};
 use super::decide::{Decision, Question, decide};
 use super::error::Again;
-use super::serve::{Row, Serving};
+use super::serve::{Row, Serving, Task};
 use super::state::{Overlay, Share};
 use crate::event::Timestamp;
 use crate::kafka::group::Partition;
@@ -40,7 +40,7 @@ impl Serving<'_> {
             Ok(outcomes) => {
                 self.state.merge(&overlay, &self.last_markers())?;
                 failpoint("router.after_state");
-                for (row, outcome) in rows.iter().zip(outcomes) {
+                for (row, outcome) in rows.iter().zip(outcomes).filter_map(|(row, outcome)| Some((row, outcome?))) {
                     let labels = [row.share.source.as_str(), outcome.name()];
                     self.router.role.metrics.router_events.with_label_values(&labels).inc();
                 }
@@ -79,12 +79,21 @@ impl Serving<'_> {
             .collect()
     }
 
-    fn write_rows(&self, rows: &[Row], overlay: &mut Overlay) -> Result<Vec<RouterOutcome>, Again> {
+    /// Each row's outcome; none of one that was passed on, which has it where it then stands.
+    fn write_rows(&self, rows: &[Row], overlay: &mut Overlay) -> Result<Vec<Option<RouterOutcome>>, Again> {
         let writer = Writer { cluster: &self.router.ground.cluster, encoders: &self.router.encoders };
         let transactions = self.transactions();
         let now = Timestamp::now();
         let mut outcomes = Vec::with_capacity(rows.len());
-        for Row { incoming, share, envelope, mark } in rows {
+        for Row { incoming, share, task } in rows {
+            let (envelope, mark) = match task {
+                Task::Decide(envelope, mark) => (&**envelope, mark),
+                Task::PassOn(partition) => {
+                    transactions.send(&passed_on(incoming, *partition))?;
+                    outcomes.push(None);
+                    continue;
+                }
+            };
             let seen = self.state.get(overlay, share, &envelope.event_id, now)?;
             let question = Question { envelope, mark: mark.as_ref(), seen: seen.as_deref(), now };
             let mut decision = decide(&question, &self.router.mapper);
@@ -95,7 +104,7 @@ impl Serving<'_> {
                 }
             }
             let outcome = decision.outcome();
-            outcomes.push(outcome);
+            outcomes.push(Some(outcome));
             match &decision {
                 Decision::Quarantine(reason, detail, _) => {
                     let event_id = &envelope.event_id;

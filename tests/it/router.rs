@@ -3,6 +3,7 @@
 
 mod handover;
 mod outage;
+mod places;
 mod registry;
 mod replay;
 mod state;

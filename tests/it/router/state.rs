@@ -142,24 +142,3 @@ async fn a_transaction_left_open_is_waited_for_and_holds_up_its_partition_alone(
     running.await.unwrap().unwrap();
     assert_eq!((outcome("routed"), outcome("duplicate")), (29, 1));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_partitions_are_refused() {
-    let installation = install("").await;
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
-        .create()
-        .unwrap();
-    for name in ["received.accbooks", "seen.accbooks"] {
-        let topic = installation.ground.cluster.topic(name);
-        let more = rdkafka::admin::NewPartitions::new(&topic, 4);
-        let done = admin.create_partitions([&more], &rdkafka::admin::AdminOptions::new()).await.unwrap();
-        done[0].as_ref().unwrap();
-    }
-    let shown = || installation.ground.partitions_of("received.accbooks").is_ok_and(|partitions| partitions.len() == 4);
-    eventually("the partitions are there", || tokio::task::block_in_place(shown)).await;
-    let role = installation.role("router");
-    let ended = router::run(settings(&installation), Arc::clone(&installation.ground), role).await;
-    let error = ended.unwrap_err().to_string();
-    assert!(error.contains("had 3 partitions"), "{error}");
-}
