@@ -40,7 +40,8 @@ pub(crate) struct Request {
     pub(crate) headers: hyper::HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) reply: Reply,
-    at: Instant,
+    /// When it came.
+    pub(crate) at: Instant,
 }
 
 type Decide = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;

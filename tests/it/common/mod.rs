@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers, and one installation with a random prefix per test.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+pub(crate) mod books;
 pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod committed;
