@@ -259,9 +259,12 @@ impl Client {
             Ok(received) => received,
             Err(answer) => return Heard::Over(answer),
         };
+        let all = [rules, &self.preset.rules];
         let mut scope = trip.scope.clone();
-        scope.set("answer", &received.to_json(&received.json()));
-        let judged = judge(&self.preset.chainable, [rules, &self.preset.rules], &scope, &received, now);
+        if all.iter().any(|rules| !rules.is_empty()) {
+            scope.set("answer", &received.to_json(&received.json()));
+        }
+        let judged = judge(&self.preset.chainable, all, &scope, &received, now);
         Heard::Answer(received, judged)
     }
 

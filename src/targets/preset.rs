@@ -1,15 +1,17 @@
 //! A description with its templates compiled: what one target does for one record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use minijinja::Value;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest as _, Sha256};
 
 use super::idempotency::Idempotency;
 use super::request::{Prepared, RequestTemplate};
 use super::rules::Rule;
-use super::template::{Compiled, Dialect, Leaf, Scope, TemplateError, Templates, Tree};
+use super::template::{Compiled, Dialect, Leaf, Scope, TemplateError, Templates, Tree, to_engine};
 use crate::config;
 use crate::config::description::{IdRule, IdempotencyClass, LookUp, Missing, RecordPlan, Repeat};
 use crate::event::{Record, ToJson as _};
@@ -35,8 +37,8 @@ pub(super) struct Preset {
     pub(super) probe: Option<RequestTemplate>,
     plans: BTreeMap<String, Plan>,
     id: IdRule,
-    target: String,
-    settings: Json,
+    target: Value,
+    settings: Value,
 }
 
 /// How records of one type are delivered.
@@ -77,7 +79,7 @@ pub(super) struct Trip {
     /// Variables.
     pub(super) scope: Scope,
     /// The record as JSON.
-    pub(super) record: Json,
+    pub(super) record: Arc<Json>,
     /// Our id of the document.
     pub(super) id: String,
     /// Values of earlier answers.
@@ -118,8 +120,8 @@ impl Preset {
             probe,
             plans,
             id: description.id.clone(),
-            target: target.name.clone(),
-            settings: target.settings.clone().into_iter().collect(),
+            target: Value::from(target.name.as_str()),
+            settings: to_engine(&target.settings.clone().into_iter().collect()),
         })
     }
 
@@ -137,19 +139,19 @@ impl Preset {
     /// A scope without a record, e.g. for a probe.
     pub(super) fn bare(&self) -> Scope {
         let mut scope = Scope::new();
-        scope.set("settings", &self.settings);
-        scope.set("target", &Json::from(self.target.as_str()));
+        scope.set_value("settings", self.settings.clone());
+        scope.set_value("target", self.target.clone());
         scope
     }
 
     /// What the templates know of this record.
     pub(super) fn trip(&self, plan: &Plan, record: &Record) -> Result<Trip, TemplateError> {
-        let json = record.to_json();
+        let json = Arc::new(record.to_json());
         let attributes = json.get("attributes").and_then(Json::as_str).unwrap_or_default();
         let mut scope = self.bare();
-        scope.set("record", &json);
+        scope.set_members("record", &json);
         scope.set("topic", &Json::from(record.topic()));
-        scope.set("attributes", &serde_json::from_str(attributes).unwrap_or_default());
+        scope.set_unread("attributes", attributes.to_owned());
         let whole = plan.id.text(&self.strict, &scope, &json)?.unwrap_or_default();
         let id = fitting(&self.id, &whole);
         scope.set("id", &Json::from(id.as_str()));

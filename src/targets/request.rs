@@ -80,6 +80,8 @@ impl RequestTemplate {
         let typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let (kind, body) = match &self.body {
             BodyTemplate::Empty => (None, Vec::new()),
+            // Without a copy of it first.
+            BodyTemplate::Json(tree) if tree.is_record() => (Some("application/json"), record.to_string().into_bytes()),
             BodyTemplate::Json(tree) => {
                 (Some("application/json"), tree.build(templates, scope, record)?.to_string().into_bytes())
             }

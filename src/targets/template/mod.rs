@@ -7,7 +7,7 @@ mod filters;
 mod tree;
 mod values;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use minijinja::value::{Object, Value};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
@@ -60,7 +60,34 @@ pub(super) struct Compiled {
 
 /// The variables that a rendering knows.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scope(Vec<(&'static str, Value)>, Vec<(String, Value)>);
+pub(super) struct Scope(Vec<(&'static str, Slot)>, Vec<(String, Value)>);
+
+/// A variable's value.
+#[derive(Clone, Debug)]
+enum Slot {
+    /// It is there.
+    Made(Value),
+    /// It is made of a JSON text when a template asks for it first.
+    Unread(Arc<Unread>),
+}
+
+#[derive(Debug)]
+struct Unread {
+    text: String,
+    made: OnceLock<Value>,
+}
+
+impl Slot {
+    fn value(&self) -> Value {
+        match self {
+            Self::Made(value) => value.clone(),
+            Self::Unread(unread) => {
+                let read = || to_engine(&serde_json::from_str(&unread.text).unwrap_or_default());
+                unread.made.get_or_init(read).clone()
+            }
+        }
+    }
+}
 
 /// What a rendering did to a field and has to be told, e.g. that it was cut.
 #[derive(Debug, Default)]
@@ -71,7 +98,7 @@ impl Object for Notes {}
 impl Scope {
     /// A scope that takes notes.
     pub(super) fn new() -> Self {
-        Self(vec![(NOTES, Value::from_object(Notes::default()))], Vec::new())
+        Self(vec![(NOTES, Slot::Made(Value::from_object(Notes::default())))], Vec::new())
     }
 
     /// Sets a variable.
@@ -81,8 +108,22 @@ impl Scope {
 
     /// Sets a variable to a value of the engine's.
     pub(super) fn set_value(&mut self, name: &'static str, value: Value) {
+        self.put(name, Slot::Made(value));
+    }
+
+    /// Sets a variable to a table of which templates use few members.
+    pub(super) fn set_members(&mut self, name: &'static str, table: &Arc<Json>) {
+        self.put(name, Slot::Made(values::Members::value(table)));
+    }
+
+    /// Sets a variable to what a JSON text says, null where it is none. It is read where a template uses it.
+    pub(super) fn set_unread(&mut self, name: &'static str, text: String) {
+        self.put(name, Slot::Unread(Arc::new(Unread { text, made: OnceLock::new() })));
+    }
+
+    fn put(&mut self, name: &'static str, slot: Slot) {
         self.0.retain(|(known, _)| *known != name);
-        self.0.push((name, value));
+        self.0.push((name, slot));
     }
 
     /// The same scope with one more variable.
@@ -94,8 +135,8 @@ impl Scope {
 
     /// What was noted, each once, in order.
     pub(super) fn notes(&self) -> Vec<String> {
-        let notes = self.0.iter().find(|(name, _)| *name == NOTES);
-        let notes = notes.and_then(|(_, value)| value.downcast_object_ref::<Notes>());
+        let notes = self.0.iter().find(|(name, _)| *name == NOTES).map(|(_, slot)| slot.value());
+        let notes = notes.as_ref().and_then(Value::downcast_object_ref::<Notes>);
         notes.map(|notes| notes.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 }
@@ -103,8 +144,8 @@ impl Scope {
 impl Object for Scope {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
-        let own = self.1.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value);
-        own.or_else(|| self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value)).cloned()
+        let own = self.1.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        own.or_else(|| self.0.iter().find(|(name, _)| *name == key).map(|(_, slot)| slot.value()))
     }
 }
 

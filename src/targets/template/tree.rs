@@ -99,6 +99,11 @@ impl Leaf {
 }
 
 impl Tree {
+    /// Whether it is the whole record, as it stands.
+    pub(in crate::targets) const fn is_record(&self) -> bool {
+        matches!(self, Self::Leaf(Leaf::Record))
+    }
+
     /// Compiles a tree.
     pub(in crate::targets) fn compile(
         templates: &mut Templates,

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::value::{DynObject, Object, ObjectRepr, Value, ValueKind};
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value, ValueKind};
 use serde_json::{Map, Number, Value as Json};
 
 use crate::event::Decimal;
@@ -40,6 +40,31 @@ impl Object for Exact {
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A table whose members become values of the engine when a template asks for them: most templates ask for a few of a
+/// record's, and a record has dozens.
+#[derive(Debug)]
+pub(super) struct Members(Arc<Json>);
+
+impl Members {
+    /// JSON as a value of the engine, a table's members on demand.
+    pub(super) fn value(json: &Arc<Json>) -> Value {
+        if json.is_object() { Value::from_object(Self(Arc::clone(json))) } else { to_engine(json) }
+    }
+}
+
+impl Object for Members {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.get(key.as_str()?).map(to_engine)
+    }
+
+    /// In the order of the engine's own tables.
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let mut names: Vec<&str> = self.0.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        names.sort_unstable();
+        Enumerator::Values(names.into_iter().map(Value::from).collect())
     }
 }
 
