@@ -133,7 +133,9 @@ async fn references(table: &Table) -> iceberg::Result<HashSet<String>> {
             // Snapshots share manifests.
             if used.insert(plain(&manifest.manifest_path)) {
                 let entries = manifest.load_manifest(table.file_io()).await?;
-                used.extend(entries.entries().iter().map(|entry| plain(entry.file_path())));
+                // One that a rewrite took away is named for the record only: snapshots that still need it name it themselves.
+                let live = entries.entries().iter().filter(|entry| entry.is_alive());
+                used.extend(live.map(|entry| plain(entry.file_path())));
             }
         }
     }

@@ -3,6 +3,7 @@
 mod faults;
 mod readers;
 mod remote;
+mod rewrites;
 mod storm;
 
 use std::collections::BTreeMap;

@@ -5,8 +5,10 @@
 A request is a line, a JSON list of arguments: --uri URI --warehouse W --namespace N [--s3 ENDPOINT] count|read|... TABLE
 Its answer is one too: {"ok": TEXT} or {"error": TEXT}. The libraries take seconds to load, so one process serves a whole
 run of the tests. The catalog is a SQL one, or a REST one where the URI is http. Changes that other engines make, for the tests:
-append (rows of the table once more), replace (its files written anew, rows as they are), rollback (to the snapshot before),
-drop, drop-column NAME, set KEY VALUE, get KEY, uuid.
+append (rows of the table once more), compact HOW (the files of each day made one, rows as they are), rollback (to the
+snapshot before), drop, drop-column NAME, set KEY VALUE, get KEY, uuid; older NAMESPACE COLUMN... makes the table in another
+namespace as a version without those columns would have left it. values COLUMN: what each engine reads there, by event id;
+of a list of structs one member, as in lines.account.
 """
 
 import argparse
@@ -18,14 +20,23 @@ import sys
 import traceback
 from datetime import date, timedelta, timezone
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyiceberg.table.update.snapshot as producer
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import _dataframe_to_data_files, schema_to_pyarrow
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.transforms import DayTransform
+from pyiceberg.types import ListType, NestedField, StructType
 
 # Its own planner is a package of its own; PyIceberg's plan is the same.
 os.environ["POLARS_ICEBERG_PLANNER"] = "pyiceberg"
 
+POSITION = "ledgerhook.position"
 KEYS = {"s3.access-key-id": "test-key", "s3.secret-access-key": "test-secret", "s3.region": "us-east-1"}
 
 
@@ -54,7 +65,7 @@ def by_pyiceberg(table):
     }
 
 
-def by_duckdb(table, args):
+def duckdb_of(args):
     import duckdb
     import duckdb_extensions
 
@@ -68,6 +79,11 @@ def by_duckdb(table, args):
             f"CREATE SECRET (TYPE s3, KEY_ID '{KEYS['s3.access-key-id']}', SECRET '{KEYS['s3.secret-access-key']}', "
             f"REGION 'us-east-1', ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
         )
+    return connection
+
+
+def by_duckdb(table, args):
+    connection = duckdb_of(args)
     amounts = "total_amount" in table.schema().column_names
     total = "sum(CAST(total_amount AS DECIMAL(38,9)))" if amounts else "NULL"
     rows, places, events, total = connection.execute(
@@ -77,7 +93,7 @@ def by_duckdb(table, args):
     return {"name": "duckdb", "rows": rows, "places": places, "events": events, "total": str(total) if amounts else None}
 
 
-def by_polars(table, args):
+def polars_of(table, args):
     import polars as pl
 
     options = None
@@ -90,7 +106,13 @@ def by_polars(table, args):
             "aws_virtual_hosted_style_request": "false",
             "aws_allow_http": "true",
         }
-    frame = pl.scan_iceberg(table, reader_override="native", storage_options=options)
+    return pl.scan_iceberg(table, reader_override="native", storage_options=options)
+
+
+def by_polars(table, args):
+    import polars as pl
+
+    frame = polars_of(table, args)
     wanted = [
         pl.len().alias("rows"),
         pl.struct("kafka_topic", "kafka_partition", "kafka_offset").n_unique().alias("places"),
@@ -145,6 +167,70 @@ def read(table, args):
     }
 
 
+def values(table, args):
+    column, _, member = args.more[0].partition(".")
+    wanted = ["event_id", column]
+    duckdb = duckdb_of(args).execute(f"SELECT {', '.join(wanted)} FROM iceberg_scan('{table.metadata_location}')")
+    read = {
+        "pyiceberg": table.scan(selected_fields=wanted).to_arrow().to_pylist(),
+        "duckdb": duckdb.to_arrow_table().to_pylist(),
+        "polars": polars_of(table, args).select(wanted).collect().to_dicts(),
+    }
+    of = lambda value: [item[member] for item in value] if member and value is not None else value
+    return {name: {row["event_id"]: shown(of(row[column])) for row in rows} for name, rows in read.items()}
+
+
+def without(kind, columns, prefix=""):
+    """A type, or a schema's struct, without these columns; ids as they are."""
+    if isinstance(kind, ListType):
+        element = without(kind.element_type, columns, prefix)
+        return ListType(kind.element_id, element, kind.element_required)
+    if not isinstance(kind, StructType):
+        return kind
+    left = (field for field in kind.fields if prefix + field.name not in columns)
+    return StructType(*(
+        NestedField(f.field_id, f.name, without(f.field_type, columns, f"{prefix}{f.name}."), required=f.required, doc=f.doc)
+        for f in left
+    ))
+
+
+def older(table, args, made):
+    namespace, *columns = args.more
+    position = {POSITION: table.properties[POSITION]}
+    made.create_namespace_if_not_exists(namespace)
+    schema = Schema(*without(table.schema().as_struct(), set(columns)).fields)
+    day = PartitionField(schema.find_field("received_at").field_id, 1000, DayTransform(), "received_at_day")
+    name = (namespace, args.table)
+    old = made.create_table(name, schema, partition_spec=PartitionSpec(day), properties=position)
+    rows = pa.Table.from_pylist(table.scan().to_arrow().to_pylist(), schema=schema_to_pyarrow(old.schema()))
+    old.append(rows, snapshot_properties=position)
+
+
+def compact(table, args):
+    """As engines do it, in one commit: HOW is what it says of itself. `overwrite` is all that PyIceberg offers, `kept`
+    that with the position carried into its summary, `replace` what Spark and Trino call it."""
+    how = args.more[0]
+    rows = table.scan().to_arrow().sort_by([(name, "ascending") for name in ["source", "entity_id", "kafka_offset"]])
+    files = [task.file for task in table.scan().plan_files()]
+    kept = {POSITION: table.properties[POSITION]} if how == "kept" else {}
+    summaries = producer.update_snapshot_summaries
+
+    def replacing(summary, previous_summary=None):
+        done = summaries(summary, previous_summary)
+        return Summary(operation=Operation.REPLACE, **done.additional_properties)
+
+    if how == "replace":
+        producer.update_snapshot_summaries = replacing
+    try:
+        with table.transaction() as change, change.update_snapshot(snapshot_properties=kept).overwrite() as snapshot:
+            for file in files:
+                snapshot.delete_data_file(file)
+            for file in _dataframe_to_data_files(table_metadata=change.table_metadata, df=rows, io=table.io):
+                snapshot.append_data_file(file)
+    finally:
+        producer.update_snapshot_summaries = summaries
+
+
 def answer(arguments):
     parser = argparse.ArgumentParser()
     for option in ["--uri", "--warehouse", "--namespace"]:
@@ -168,8 +254,12 @@ def answer(arguments):
             json.dump(read(table, args), sys.stdout)
         case "append":
             table.append(table.scan().to_arrow().slice(0, 1))
-        case "replace":
-            table.overwrite(table.scan().to_arrow())
+        case "compact":
+            compact(table, args)
+        case "older":
+            older(table, args, made)
+        case "values":
+            json.dump(values(table, args), sys.stdout)
         case "rollback":
             before = table.current_snapshot().parent_snapshot_id
             table.manage_snapshots().rollback_to_snapshot(before).commit()

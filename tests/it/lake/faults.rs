@@ -5,12 +5,12 @@ use super::{assert_exact, invoice, local, produce, rows, start, write};
 use crate::common::process::{Process, run};
 use crate::common::{Installation, install};
 
-async fn change(installation: &Installation, args: &[&str]) -> String {
+pub(super) async fn change(installation: &Installation, args: &[&str]) -> String {
     python(installation, args).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Starts the role until the table has this many rows, then stops it.
-async fn fill(installation: &Installation, to: i64) {
+pub(super) async fn fill(installation: &Installation, to: i64) {
     let writer = start(&installation.file(), "");
     rows(installation, "invoices", to).await;
     rows(installation, "events", to).await;
@@ -68,7 +68,7 @@ async fn a_table_that_was_dropped_is_missed_and_can_be_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_engines_may_compact_and_are_named_where_they_add() {
+async fn another_engine_that_adds_rows_is_named_and_comes_to_light() {
     let (_dir, lake) = local("every = \"300ms\"");
     let installation = install(&lake).await;
     produce(&installation, 0..30).await;
