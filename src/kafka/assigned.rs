@@ -11,6 +11,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::group::{Incoming, Partition, own};
 
+/// Longest that the broker holds a fetch back while there is little.
+const PATIENCE_MS: u32 = 500;
+
 /// Why partitions cannot be read from where they were to be.
 #[derive(Debug, thiserror::Error)]
 pub enum AssignedError {
@@ -56,7 +59,11 @@ impl AssignedReader {
         cluster: &Cluster,
         from: &[(Partition, Option<i64>)],
     ) -> Result<(Self, Vec<(Partition, i64)>), AssignedError> {
-        let consumer: BaseConsumer = cluster.consumer("assigned").create().map_err(AssignedError::Away)?;
+        let mut config = cluster.consumer("assigned");
+        // Whoever reads like this gathers batches for seconds or minutes: small fetches are cost alone, at both ends, for
+        // each of many readers.
+        config.set("fetch.wait.max.ms", PATIENCE_MS.to_string());
+        let consumer: BaseConsumer = config.create().map_err(AssignedError::Away)?;
         let mut list = TopicPartitionList::new();
         let mut at = Vec::with_capacity(from.len());
         for (partition, next) in from {
