@@ -56,7 +56,7 @@ impl Row {
 /// Writes the rows and says which files they are in. They belong to no table before a commit.
 ///
 /// # Errors
-/// When the store fails; files that were begun stay behind.
+/// When the store fails; files that were finished before stay behind.
 pub(super) async fn write(table: &Table, commit: Uuid, rows: &mut [Row]) -> iceberg::Result<Vec<DataFile>> {
     rows.sort_unstable_by(|a, b| {
         let of = |row: &Row| (row.keys.received_at.div_euclid(DAY), row.partition, row.offset);

@@ -324,6 +324,7 @@ struct LocalWrite {
     file: std::fs::File,
     /// Folders that were made for it: their entries have to be durable too.
     made: Vec<PathBuf>,
+    is_finished: bool,
 }
 
 impl LocalWrite {
@@ -338,7 +339,7 @@ impl LocalWrite {
             std::fs::create_dir_all(parent)?;
         }
         let file = std::fs::File::create(&path)?;
-        Ok(Self { url: url.to_owned(), path, file, made })
+        Ok(Self { url: url.to_owned(), path, file, made, is_finished: false })
     }
 
     fn sync(&self) -> std::io::Result<()> {
@@ -350,6 +351,16 @@ impl LocalWrite {
     }
 }
 
+impl Drop for LocalWrite {
+    fn drop(&mut self) {
+        // No commit names a file that was not finished, and on a full disk what is left of each attempt would take the
+        // last of the space.
+        if !self.is_finished && std::fs::remove_file(&self.path).is_err() {
+            tracing::debug!(url = self.url, "a file that was begun stays behind");
+        }
+    }
+}
+
 #[async_trait]
 impl FileWrite for LocalWrite {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
@@ -357,7 +368,9 @@ impl FileWrite for LocalWrite {
     }
 
     async fn close(&mut self) -> Result<()> {
-        self.sync().map_err(|error| failed("cannot sync", &self.url, error))
+        self.sync().map_err(|error| failed("cannot sync", &self.url, error))?;
+        self.is_finished = true;
+        Ok(())
     }
 }
 

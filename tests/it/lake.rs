@@ -1,5 +1,6 @@
 //! The lake against real Kafka, real catalogs and stores, read back by other implementations.
 
+mod away;
 mod faults;
 mod readers;
 mod remote;

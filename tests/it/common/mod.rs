@@ -47,12 +47,13 @@ pub(crate) struct Installation {
 }
 
 /// Environment of the binary: the secrets that the configuration refers to.
-pub(crate) const ENV: [(&str, &str); 5] = [
+pub(crate) const ENV: [(&str, &str); 6] = [
     ("TEST_ACCELEX_SECRET", ACCELEX_SECRET),
     ("TEST_ACCBOOKS_SECRET", ACCBOOKS_SECRET),
     ("TEST_SIGNING_SECRET", SIGNING_SECRET),
     ("TEST_KEY_ID", "test-key"),
     ("TEST_KEY", "test-secret"),
+    ("TEST_LOGIN", "lake:p@ss/word 1"),
 ];
 
 /// A configuration of an installation of its own: nothing applied yet.

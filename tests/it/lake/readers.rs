@@ -82,9 +82,14 @@ fn ask(args: &[String]) -> Result<String, String> {
 /// Asks `tests/lake/read.py` this of the installation's catalog; what it prints.
 pub(crate) async fn python(installation: &Installation, args: &[&str]) -> Result<String, String> {
     let lake = &installation.config.lake;
-    let uri = match lake.catalog.uri.strip_prefix("sqlite:") {
-        Some(path) => format!("sqlite:///{path}"),
-        None => lake.catalog.uri.clone(),
+    let uri = &lake.catalog.uri;
+    let uri = if let Some(path) = uri.strip_prefix("sqlite:") {
+        format!("sqlite:///{path}")
+    } else if let Some(place) = uri.strip_prefix("postgres://") {
+        // TEST_LOGIN, percent-encoded.
+        format!("postgresql+psycopg2://lake:p%40ss%2Fword%201@{place}")
+    } else {
+        uri.clone()
     };
     let mut all = vec!["--uri", &uri, "--warehouse", &lake.warehouse, "--namespace", &lake.namespace];
     if let Some(endpoint) = &lake.s3.endpoint {
