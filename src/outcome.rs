@@ -176,6 +176,18 @@ names! {
 }
 
 names! {
+    /// What became of a dead letter.
+    DeadLetterEnd {
+        /// A replay delivered it.
+        Delivered = "delivered",
+        /// In a replay the target turned out not to want it, or to have had a newer one of its entity.
+        Filtered = "filtered",
+        /// An operator let it go.
+        Discarded = "discarded",
+    }
+}
+
+names! {
     /// Why delivery gave a record up.
     DeadLetterReason {
         /// The target refused it for good.

@@ -105,7 +105,14 @@ pub fn parked(target: &str) -> String {
     format!("parked.{target}")
 }
 
-/// Key of a record's row in `parked.<target>`: its place in its topic (without prefix). The row's partition is the record's.
+/// Name of `redeliver.<target>` without prefix. Its records stand in the partition of the record that they repeat.
+#[must_use]
+pub fn redeliver(target: &str) -> String {
+    format!("redeliver.{target}")
+}
+
+/// Key of a record's row in `parked.<target>`: its place in its topic (without prefix), or of a redelivery in
+/// `redeliver.<target>`. The row's partition is the record's.
 #[must_use]
 pub fn parked_key(topic: &str, partition: i32, offset: i64) -> String {
     format!("{topic}/{partition}/{offset}")
@@ -155,7 +162,7 @@ pub fn all<'a>(
     for target in targets {
         topics.push(topic(Kind::Parked, parked(target), "Parked", Compact, Configured));
         topics.push(topic(Kind::Progress, progress(target), "Progress", Compact, Configured));
-        topics.push(topic(Kind::Redeliver, format!("redeliver.{target}"), "Redelivery", Keep, Configured));
+        topics.push(topic(Kind::Redeliver, redeliver(target), "Redelivery", Keep, Configured));
     }
     topics
 }

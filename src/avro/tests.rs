@@ -149,7 +149,7 @@ proptest! {
             target: "erp".to_owned(), event_id: record.event_id.clone(), source: record.source.clone(),
             record_topic: "invoices".to_owned(), record_partition: 0, record_offset: 7,
             record: raw.is_none().then(|| record.into()), undecodable: raw, reason: "rejected".to_owned(), detail: None,
-            dead_at: Timestamp::from_micros(1), attempts_total: 1, attempts: vec![attempt], replay_id: None,
+            dead_at: Timestamp::from_micros(1), attempts_total: 1, attempts: vec![attempt], replay_id: None, settled: None,
         };
         round_trip("DeadLetter", &dead);
     }
@@ -161,6 +161,9 @@ proptest! {
             doubt_last_at: times[2], parked_at: at, tries: numbers.0, attempts: vec![attempt], ..parked() });
         round_trip("Progress", &Progress { next_offset: numbers.1, end_offset: numbers.2, open: offsets, at,
             handed_over: numbers.3, ..progress() });
+        round_trip("Parked", &Parked { redelivery: None, ..parked() });
+        round_trip("Redelivery", &Redelivery { requested_at: at, tried_at: times[0], interval_us: numbers.1,
+            allow_stale: numbers.3, ..redelivery() });
     }
 }
 
@@ -182,6 +185,26 @@ fn parked() -> Parked {
         doubt_first_at: None,
         doubt_last_at: None,
         attempts: Vec::new(),
+        redelivery: Some(Redelivered { offset: 5, replay_id: "r".to_owned(), allow_stale: true, settles: true }),
+    }
+}
+
+fn redelivery() -> Redelivery {
+    Redelivery {
+        replay_id: "r".to_owned(),
+        target: "erp".to_owned(),
+        key: Some("accelex/i-1".to_owned()),
+        record_topic: "invoices".to_owned(),
+        record_partition: 1,
+        record_offset: 2,
+        value: vec![0, 255],
+        headers: BTreeMap::from([("traceparent".to_owned(), vec![1].into())]),
+        requested_at: Timestamp::default(),
+        actor: "ann@ops".to_owned(),
+        allow_stale: true,
+        settles: true,
+        tried_at: None,
+        interval_us: 0,
     }
 }
 
@@ -197,6 +220,8 @@ fn progress() -> Progress {
         handed_over: true,
         at: Timestamp::default(),
         worker_id: "delivery-1".to_owned(),
+        entity: Some("accelex/i-1".to_owned()),
+        delivered_to: Some(Timestamp::from_micros(1)),
     }
 }
 
@@ -245,6 +270,7 @@ fn types_have_the_fields_of_their_schemas() {
         attempts_total: 0,
         attempts: vec![],
         replay_id: None,
+        settled: None,
     };
     assert_eq!(names(dead.to_json()), fields("DeadLetter"));
     assert_eq!(names(serde_json::to_value(parked()).unwrap()), fields("Parked"));

@@ -83,16 +83,19 @@ fn text(id: &str, trace: &Trace) -> String {
         let status = a.status.map_or_else(|| "-".to_owned(), |s| s.to_string());
         let ms = a.duration_us / 1000;
         lines.push(format!(
-            "  attempt    {}  {} #{} {} {status} {ms} ms  {}",
+            "  attempt    {}  {} #{} {} {status} {ms} ms  {}{}",
             a.started_at,
             a.target,
             a.n,
             a.outcome.symbol(),
-            a.reason
+            a.reason,
+            a.replay_id.as_ref().map(|id| format!("  replay {id}")).unwrap_or_default()
         ));
     }
     for row in &trace.dead_letters {
-        lines.push(format!("  dead       {}  {} {}", row.value.dead_at, row.value.target, row.value.reason));
+        let what = if row.value.settled.is_some() { "settled" } else { "dead" };
+        let reason = row.value.settled.as_ref().unwrap_or(&row.value.reason);
+        lines.push(format!("  {what:<10} {}  {} {reason}", row.value.dead_at, row.value.target));
     }
     for (target, state) in trace.states() {
         lines.push(format!("  at {target}: {state}"));

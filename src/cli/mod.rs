@@ -2,12 +2,15 @@
 //!
 //! Exit codes: 0 done, 1 a check or run failed, 2 wrong usage or configuration.
 
+mod ask;
 mod check;
 mod config;
+mod dlq;
 mod events;
 mod lake;
 mod print;
 mod quarantine;
+mod replay;
 mod run;
 mod sandbox;
 mod schemas;
@@ -61,6 +64,11 @@ enum Command {
     /// Show, replay or discard what the router set aside
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    /// Show, replay or discard what could not be delivered
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Have records delivered to one target again, counted and shown first
+    Replay(replay::Args),
     /// List, pause, resume or try targets
     #[command(subcommand)]
     Targets(targets::Command),
@@ -161,6 +169,8 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Spool(command) => spool::execute(&config, command, cli.json).await,
             Command::Events(command) => events::execute(&config, command, cli.json).await,
             Command::Quarantine(command) => quarantine::execute(&config, command, cli.json).await,
+            Command::Dlq(command) => dlq::execute(&config, command, cli.json).await,
+            Command::Replay(args) => replay::execute(&config, args, cli.json).await,
             Command::Targets(command) => targets::execute(&config, command, cli.json).await,
             Command::Lake(command) => lake::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,

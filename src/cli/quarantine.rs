@@ -1,11 +1,10 @@
 //! `ledgerhook quarantine`: what was set aside, and an operator's word on it.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use super::ask::{asked, counted, named};
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
@@ -65,18 +64,13 @@ pub(super) struct Which {
 impl Which {
     fn selection(self) -> Selection {
         let Self { ids, source, reason, from, to, all: _ } = self;
-        Selection { ids, source, reason, from, to }
+        Selection { ids, source, reason, from, to, ..Selection::default() }
     }
 
     /// What is to be changed has to be named.
     fn named(self) -> Result<Selection, Failure> {
         let all = self.all;
-        let selection = self.selection();
-        if selection.is_everything() && !all {
-            let how = "say which events: EVENT_ID, --source, --reason, --from, --to, or --all";
-            return Err(Failure::Usage(how.to_owned()));
-        }
-        Ok(selection)
+        named(self.selection(), all, "--source")
     }
 }
 
@@ -91,7 +85,7 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
                 print::line(json!({ "waiting": waiting.iter().map(Aside::to_json).collect::<Vec<_>>() }));
             } else {
                 waiting.iter().for_each(|aside| print::line(line(aside)));
-                print::line(counted(&waiting));
+                print::line(summed(&waiting));
             }
             return Ok(Verdict::Done);
         }
@@ -127,7 +121,7 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
         return Ok(nothing());
     }
     let what = if matches!(mark, Mark::Discard { .. }) { "discard" } else { "replay" };
-    if !yes && !asked(what, &waiting)? {
+    if !yes && !asked(what, &summed(&waiting))? {
         eprintln!("nothing was done");
         return Ok(Verdict::Failed);
     }
@@ -159,23 +153,6 @@ fn line(aside: &Aside) -> String {
     format!("{quarantined_at}  {source}  {event_id}  {event_type}  {reason}  {detail}")
 }
 
-fn counted(waiting: &[Aside]) -> String {
-    let reasons = operate::by_reason(waiting);
-    let reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let colon = if reasons.is_empty() { "" } else { ": " };
-    format!("{} events wait{colon}{}", waiting.len(), reasons.join(", "))
-}
-
-/// Asks on the terminal. Nobody there is no answer.
-fn asked(what: &str, waiting: &[Aside]) -> Result<bool, Failure> {
-    eprintln!("{}", counted(waiting));
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Err(Failure::Usage(format!("nobody to ask whether to {what} them: say --yes")));
-    }
-    eprint!("{what} them? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    input.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+fn summed(waiting: &[Aside]) -> String {
+    counted("events wait", waiting.iter().map(|aside| aside.reason.as_str()))
 }

@@ -120,7 +120,7 @@ fn line(target: &Target, known: &Known, instances: &[String]) -> String {
 }
 
 /// The target of this name.
-fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Target, Failure> {
+pub(super) fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Target, Failure> {
     config.targets.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };

@@ -56,7 +56,7 @@ pub use secret::Secret;
 pub use source::{Source, SourceSecret, TestWhen, TimeFormat};
 pub use spool::Spool;
 pub use stages::{Delivery, Receiver, Router};
-pub use target::{OnGiveUp, RateLimit, Retry, Start, Target, TargetTls};
+pub use target::{OnGiveUp, OnStale, RateLimit, Retry, Start, Target, TargetTls};
 pub use tls::{ClientAuth, ClientCa, Identity, Tls};
 
 use fault::{Complaint, Place};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::checks;
-use super::description::{Auth, Description, Grant, read_secrets, read_settings};
+use super::description::{Auth, Description, Grant, IdempotencyClass, read_secrets, read_settings};
 use super::fault::{Complaint, Place};
 use super::presets::{self, Described};
 use super::reader::{Reader, not};
@@ -46,6 +46,8 @@ pub struct Target {
     pub retry: Retry,
     /// What becomes of a record that is given up.
     pub on_give_up: OnGiveUp,
+    /// What becomes of a record that is older than one of its entity that the target has had.
+    pub on_stale: OnStale,
     /// Longest wait for a whole answer, from the beginning of the attempt.
     pub timeout: Duration,
     /// Longest wait for the connection; part of `timeout`.
@@ -109,6 +111,16 @@ pub enum OnGiveUp {
     Hold,
 }
 
+/// What becomes of a record that is older, by the provider's clock, than one of its entity that the target has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStale {
+    /// It ends as filtered.
+    Skip,
+    /// It is delivered as any other.
+    Deliver,
+}
+
+const ON_STALE: [(&str, OnStale); 2] = [("skip", OnStale::Skip), ("deliver", OnStale::Deliver)];
 const GIVE_UPS: [(&str, OnGiveUp); 2] = [("dead_letter", OnGiveUp::DeadLetter), ("hold", OnGiveUp::Hold)];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -148,6 +160,7 @@ impl Target {
         r.optional_text("preset", checks::some);
         agreed(&mut r, &description);
         let signing_secret = r.optional_secret("signing_secret");
+        let said = if r.has("on_stale") { r.choice("on_stale", &ON_STALE) } else { None };
         let target = Self {
             name: name.to_owned(),
             records: records(&mut r, &description),
@@ -161,6 +174,11 @@ impl Target {
             settle: r.duration("settle", Duration::ZERO..=3_600 * SECOND),
             retry: Retry::read(r.section("retry")),
             on_give_up: r.choice("on_give_up", &GIVE_UPS).unwrap_or(OnGiveUp::DeadLetter),
+            on_stale: said.unwrap_or(match description.idempotency.class {
+                // An upsert would write what is old over what is new; elsewhere each record has a document of its own.
+                IdempotencyClass::Upsert => OnStale::Skip,
+                _ => OnStale::Deliver,
+            }),
             timeout: r.duration("timeout", 100 * SECOND / 1_000..=600 * SECOND),
             connect_timeout: r.duration("connect_timeout", 100 * SECOND / 1_000..=60 * SECOND),
             max_concurrency: r.number("max_concurrency", 1..=1_000),

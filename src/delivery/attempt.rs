@@ -64,6 +64,16 @@ pub(super) fn start(
     });
 }
 
+/// Ends a try before it begins: the target has had a newer record of the entity.
+pub(super) fn leave_out(next: Try<Task>, results: &SyncSender<Heard>) {
+    let Try { ticket, record: task, n, .. } = next;
+    let (started, started_at) = (Instant::now(), Timestamp::now());
+    let answer = Answer::left_out("superseded", "the target has had a newer record of the entity");
+    let tried = Tried { ticket, task, n, started, started_at, took: Duration::ZERO, answer };
+    // There is room, as for every try.
+    drop(results.try_send(Heard::Tried(Box::new(tried))));
+}
+
 fn unresolved(what: &str) -> Answer {
     Answer::of_fault(&Fault::Cut(what.to_owned()))
 }

@@ -12,7 +12,8 @@ use super::lane::{Change, Go, Limits, Then, Ticket};
 use super::plan::Plan;
 use super::progress::Position;
 use super::queue::Head;
-use super::repeat::doubted;
+use super::repeat::{Doubt, doubted};
+use super::room::{Asked, Room};
 use super::schedule::{MAX_UNREACHABLE, Next, Policy, backoff, decide};
 use super::window::{Trouble, Window};
 use crate::config::RateLimit;
@@ -61,6 +62,8 @@ pub(super) struct Engine<R> {
     pub(super) plan: Plan<R>,
     /// Whether the target may be tried.
     pub(super) window: Window,
+    /// Redeliveries that wait for their turn.
+    pub(super) room: Room<R>,
     rules: Rules,
     breaker: Breaker,
     bucket: Bucket,
@@ -75,6 +78,7 @@ impl<R> Engine<R> {
         let mut engine = Self {
             plan: Plan::new(rules.limits),
             window: Window::default(),
+            room: Room::new(rules.limits.read_ahead),
             rules,
             breaker: Breaker::default(),
             bucket: Bucket::default(),
@@ -91,17 +95,46 @@ impl<R> Engine<R> {
         let max = self.rules.max_concurrency;
         self.share = (max * owned / all.max(owned).max(1)).max(1);
         self.bucket.limit(self.rules.rate, owned, all);
+        self.room.owns(owned, all);
     }
 
     /// Forgets every record; what is known of the target stays.
     pub(super) fn lost(&mut self) {
         self.plan.lost();
+        self.room.clear();
         self.since = None;
     }
 
     /// Whether something may be tried or fetched now, or might be if a commit came first.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.plan.is_ready(now) && self.plan.unsettled() < self.window.limit(self.share, now) && self.bucket.allows(now)
+    }
+
+    /// Takes a redelivery that was read; one that is finished is left out.
+    pub(super) fn redeliver(&mut self, asked: Asked<R>) {
+        if self.plan.note(&asked.from, asked.offset) {
+            self.room.push(asked);
+        }
+    }
+
+    /// Lets redeliveries in whose turn it is; says what has to be written to `parked`. Live records come first: none may
+    /// be ready, three quarters of the places stay theirs, and the target has to be well.
+    pub(super) fn admit(&mut self, now: Instant) -> Vec<Change<R>> {
+        let limit = self.window.limit(self.share, now);
+        let mut changes = Vec::new();
+        while self.window.trouble().is_none()
+            && self.plan.unsettled() < limit
+            && self.plan.redelivering() < (limit / 4).max(1)
+            && !self.plan.is_ready(now)
+            && self.bucket.allows(now)
+            && let Some(asked) = self.room.next(|lane| self.plan.is_redelivering(lane), now)
+        {
+            let Asked { lane, from, offset, record, tried, .. } = asked;
+            let (doubt, waited) = (Doubt { first: None, last: tried }, self.window.waited(now));
+            changes.append(&mut self.plan.admit(lane, (&from, offset), record, doubt, waited, now));
+            self.since.get_or_insert(now);
+        }
+        changes
     }
 
     /// What to do now, if anything.

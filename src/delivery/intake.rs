@@ -1,5 +1,6 @@
 //! What a worker reads: gains and losses of partitions, records into the plan, and looking after what is away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,9 +10,13 @@ use super::committer::Committer;
 use super::error::Stopped;
 use super::progress::Position;
 use super::restore;
+use super::room::Asked;
 use super::worker::{IDLE, Interrupt, LOOK_EVERY, Worker};
 use crate::event::Timestamp;
+use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled};
+use crate::outcome::DeadLetterReason;
+use crate::topics;
 
 /// Most records taken before results are looked at again.
 const BURST: usize = 100;
@@ -40,15 +45,17 @@ impl Worker {
             self.held_since = None;
             if self.paused {
                 member.resume(&self.partitions)?;
-                self.paused = false;
+                (self.paused, self.crowded) = (false, false);
             }
         }
+        self.spread(member)?;
         let mut wait = if hold || self.is_waiting() { Duration::ZERO } else { IDLE };
         for taken in 0..BURST {
             match member.poll(wait)? {
                 Polled::Nothing => return Ok(taken > 0),
                 Polled::Record(incoming) => {
                     self.take(*incoming)?;
+                    self.spread(member)?;
                     if self.engine.plan.is_full() || !self.stash.is_empty() {
                         return Ok(true);
                     }
@@ -76,6 +83,29 @@ impl Worker {
         Ok(true)
     }
 
+    /// Reads redeliveries as long as there is room for them, and leaves them where they are else: live records go on.
+    fn spread(&mut self, member: &Member) -> Result<(), Interrupt> {
+        let room = &self.engine.room;
+        let crowded = if self.crowded { !room.is_low() } else { room.is_full() };
+        if self.paused || crowded == self.crowded {
+            return Ok(());
+        }
+        let topic = self.redeliver();
+        let theirs = self.partitions.iter().filter(|partition| partition.topic == topic);
+        if crowded {
+            member.pause(theirs)?
+        } else {
+            member.resume(theirs)?
+        }
+        self.crowded = crowded;
+        Ok(())
+    }
+
+    /// Kafka's name of the target's `redeliver`.
+    fn redeliver(&self) -> String {
+        self.s.ground.cluster.topic(&topics::redeliver(&self.s.target.name))
+    }
+
     /// Takes partitions over: what is known of them is restored before anything is sent, and the first commit says that
     /// they are ours.
     fn gain(
@@ -87,7 +117,7 @@ impl Worker {
         let started = Instant::now();
         let all: usize = {
             let of = |topic: &String| self.s.ground.partitions_of(topic).map(|partitions| partitions.len());
-            let counts: Result<Vec<usize>, _> = self.s.target.records.iter().map(of).collect();
+            let counts: Result<Vec<usize>, _> = self.s.topics().iter().map(of).collect();
             counts.map_err(|error| Interrupt::Again { why: error.to_string(), fenced: false })?.iter().sum()
         };
         self.engine.owns(partitions.len(), all);
@@ -114,7 +144,10 @@ impl Worker {
                 self.not_before = Some(clock.now + target.timeout);
             }
             let end = known.ends.get(&partition.number).copied().unwrap_or(0);
-            self.engine.plan.gain(position, end);
+            self.engine.plan.gain(position, end, clock.now);
+        }
+        for (lane, time) in known.latest {
+            self.latest.note(&lane, time);
         }
         let parked = known.waiting.len();
         for (lane, waiting) in known.waiting {
@@ -148,9 +181,12 @@ impl Worker {
             self.stash.push_back(incoming);
             return Ok(());
         }
+        if incoming.partition.topic == self.redeliver() {
+            return self.repeat(incoming);
+        }
         match self.s.reader.read(&incoming) {
             Ok(task) => {
-                let (lane, recorded) = (task.lane(&incoming), task.recorded(&incoming));
+                let (lane, recorded) = (task.lane(&incoming.partition), task.recorded(&incoming));
                 let clock = Clock::now();
                 if let Some(change) = self.engine.plan.read(lane, incoming.offset, recorded, task, clock.now) {
                     self.write(&change, &clock)?;
@@ -160,19 +196,68 @@ impl Worker {
                 self.unwell(&error.to_string());
                 self.stash.push_back(incoming);
             }
-            Err(error) => {
-                let topic = self.s.reader.short(&incoming.partition.topic).to_owned();
-                if !self.engine.plan.pass(&incoming.partition, incoming.offset) {
-                    return Ok(());
-                }
-                tracing::error!(
-                    target_name = self.s.target.name, topic, partition = incoming.partition.number,
-                    offset = incoming.offset, %error, "dead letter: the record cannot be decoded"
-                );
-                let row = self.s.rows.undecodable(&topic, incoming, &error.to_string(), Timestamp::now())?;
-                self.batch.add(row, Instant::now());
-            }
+            Err(error) => self.bury(incoming, &error)?,
         }
+        Ok(())
+    }
+
+    /// Takes a redelivery into the room, or into a dead letter where its record cannot be delivered.
+    fn repeat(&mut self, incoming: Incoming) -> Result<(), Stopped> {
+        let (from, offset) = (incoming.partition.clone(), incoming.offset);
+        let row = match self.s.reader.redelivery(&incoming) {
+            Ok(row) => row,
+            Err(error) if error.is_away() => {
+                self.unwell(&error.to_string());
+                self.stash.push_back(incoming);
+                return Ok(());
+            }
+            Err(error) => return self.bury(incoming, &error),
+        };
+        let topic = self.s.ground.cluster.topic(&row.record_topic);
+        let partition = Partition { topic, number: row.record_partition };
+        let refused = match self.s.reader.repeat(&row, offset) {
+            Ok(task) if partition.number == from.number && self.partitions.contains(&partition) => {
+                let clock = Clock::now();
+                self.engine.redeliver(Asked {
+                    lane: task.lane(&partition),
+                    from,
+                    offset,
+                    record: Arc::new(task),
+                    tried: clock.instant(row.tried_at.unwrap_or(row.requested_at)),
+                    interval: Duration::from_micros(u64::try_from(row.interval_us).unwrap_or(0)),
+                });
+                return Ok(());
+            }
+            Ok(_) => (DeadLetterReason::Rejected, format!("the target takes no records of {}", row.record_topic)),
+            Err(error) if error.is_away() => {
+                self.unwell(&error.to_string());
+                self.stash.push_back(incoming);
+                return Ok(());
+            }
+            Err(error) => (DeadLetterReason::Undecodable, error.to_string()),
+        };
+        if self.engine.plan.pass(&from, offset) {
+            let (reason, why) = refused;
+            let event_id = incoming.headers.get("ce_id").unwrap_or_default();
+            tracing::error!(target_name = self.s.target.name, event_id, why, "dead letter: a redelivery comes back");
+            let row = self.s.rows.returned(row, incoming.headers, reason, why, Timestamp::now())?;
+            self.batch.add(row, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes a dead letter of a row that cannot be decoded.
+    fn bury(&mut self, incoming: Incoming, error: &DecodeError) -> Result<(), Stopped> {
+        let topic = self.s.reader.short(&incoming.partition.topic).to_owned();
+        if !self.engine.plan.pass(&incoming.partition, incoming.offset) {
+            return Ok(());
+        }
+        tracing::error!(
+            target_name = self.s.target.name, topic, partition = incoming.partition.number,
+            offset = incoming.offset, %error, "dead letter: the record cannot be decoded"
+        );
+        let row = self.s.rows.undecodable(&topic, incoming, &error.to_string(), Timestamp::now())?;
+        self.batch.add(row, Instant::now());
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::queue::Standing;
 use super::repeat::Step;
 use crate::kafka::group::Partition;
 use crate::targets::Idempotency;
+use crate::topics;
 
 /// One key of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +17,25 @@ pub(super) struct Lane {
     pub(super) partition: Partition,
     /// The records' Kafka key.
     pub(super) key: Vec<u8>,
+}
+
+/// Which row of its lane's partition number a record came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Seat {
+    /// The record's own, at this offset of its topic.
+    Record(i64),
+    /// One of a replay, at this offset of `redeliver.<target>`.
+    Redelivery(i64),
+}
+
+impl Seat {
+    /// Key of its row in `parked.<target>`, for a record of this topic (without prefix) and partition.
+    pub(super) fn key(self, topic: &str, number: i32, target: &str) -> String {
+        match self {
+            Self::Record(offset) => topics::parked_key(topic, number, offset),
+            Self::Redelivery(offset) => topics::parked_key(&topics::redeliver(target), number, offset),
+        }
+    }
 }
 
 /// What a plan may do.
@@ -36,8 +56,8 @@ pub(super) struct Ticket {
     pub(super) epoch: u64,
     /// Its lane.
     pub(super) lane: Arc<Lane>,
-    /// Offset of its record.
-    pub(super) offset: i64,
+    /// Its record's row.
+    pub(super) seat: Seat,
 }
 
 /// A try to be made.
@@ -91,28 +111,30 @@ pub(super) enum Change<R> {
     Park {
         /// Its lane.
         lane: Arc<Lane>,
-        /// Its offset.
-        offset: i64,
+        /// Its row.
+        seat: Seat,
         /// The record.
         record: Arc<R>,
-        /// How it stands; none behind a head.
-        standing: Option<Standing>,
+        /// Whether it is the lane's head.
+        leads: bool,
+        /// How it stands; nothing of it behind a head, as a rule.
+        standing: Standing,
     },
     /// The record waits there no longer.
     Release {
         /// Its lane.
         lane: Arc<Lane>,
-        /// Its offset.
-        offset: i64,
+        /// Its row.
+        seat: Seat,
     },
 }
 
 /// A record found in `parked`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
-    /// Its offset in the record topic.
-    pub(super) offset: i64,
-    /// Where its row stands.
+    /// The row it came by.
+    pub(super) seat: Seat,
+    /// Where its row in `parked` stands.
     pub(super) place: i64,
     /// How it stands.
     pub(super) standing: Standing,

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | reads | the record topics of each target, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained; `control` |
+//! | reads | the record topics of each target and `redeliver.<target>`, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained; `control` |
 //! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction; windows and confirmed pauses to `control` |
 //! | promise | a target sees the records of one key in the order of the topic, retries included (G4); none is left out (G3); a failing record holds its key, a failing target itself (G5); a repeat obeys what the target offers against a second document (G6) |
 //! | on failure | what is not committed is repeated: at most `max_concurrency` records, each one in doubt |
@@ -49,6 +49,12 @@
 //! | `progress` | anything changed in its partition: next offset, what is open above it, what may have been sent |
 //! | the group's offsets | always, of all partitions: they prove that the partitions are ours |
 //!
+//! A *redelivery* is a record that an operator asks for again, in the partition of `redeliver` that goes with its own. It
+//! waits in a room until no live record is ready and its replay's rate allows it, comes in behind all that its key has,
+//! and is parked there: it is sent when that is committed, and its place among the others outlives a crash. What may
+//! have been sent before is in doubt, so that it is looked for first. What is older than what the target has had of its
+//! entity is left out, unless the replay says otherwise; the end of one that was a dead letter settles that.
+//!
 //! # Failure at each step
 //!
 //! - *Before the transaction commits* nothing of it happened: the successor restores `progress` and `parked`, reads on
@@ -64,11 +70,13 @@
 //! - *Kafka is away*: nothing is sent, since nothing could be written down.
 //!
 //! What stays: a process frozen in the middle of a send, or a target that acts later than it says, can double where
-//! looking up is all that the target offers.
+//! looking up is all that the target offers. A record whose end was not committed before a crash may have an older
+//! redelivery of its entity behind it; it is then sent again, and stands in the end. Where `on_stale` is "deliver", what
+//! the target has had is asked for with the replay's command and remembered by the instance alone.
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
+//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `room` (redeliveries that wait), `latest` (what comes too late), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
 //! | `engine/tests` | the core in thousands of random histories of faults, crashes, freezes and rebalances |
 //! | `task`, `attempt` | a record as read; one try |
 //! | `rows`, `commit` | rows, and the transaction they go in |
@@ -91,6 +99,7 @@ mod engine;
 mod error;
 mod intake;
 mod lane;
+mod latest;
 mod notices;
 mod places;
 mod plan;
@@ -99,6 +108,7 @@ mod queue;
 mod repeat;
 mod restore;
 mod results;
+mod room;
 mod rows;
 mod run;
 mod schedule;

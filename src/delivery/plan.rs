@@ -7,9 +7,14 @@
 //! behind, and the lane is live again when all have gone. Parked records are remembered by their place; their contents
 //! are kept in memory only as far as `keep_parked` allows and fetched when their turn comes.
 //!
+//! A redelivery comes in behind all that its key has, and is parked with it: a replay's record has its place among the
+//! others in `parked` and nowhere else, so it is sent only when that place is committed.
+//!
 //! Each gain of partitions starts an epoch. A try of an earlier epoch that is still under way is a stray: its result
 //! counts for nothing, since the record is read again, but its lane waits for it, since two tries of one key at once
 //! could arrive in the wrong order.
+
+mod admit;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,14 +22,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lane::{Change, Fetch, Go, Lane, Limits, Then, Ticket, Try, Waiting};
+use super::lane::{Change, Fetch, Go, Lane, Limits, Seat, Then, Ticket, Try, Waiting};
 use super::places::Places;
 use super::progress::{Past, Position, Reading};
 use super::queue::{Head, Queue, Slot};
 use super::repeat::{Caution, Doubt, caution};
 use crate::event::Timestamp;
 use crate::kafka::group::Partition;
+use crate::targets::Idempotency;
 
+/// Lanes with a doubt left that are kept before those settled are dropped.
+const MAX_LEFT: usize = 4096;
 /// Most parked records being fetched at one time.
 pub(super) const MAX_FETCHES: usize = 8;
 
@@ -51,6 +59,13 @@ pub(super) struct Plan<R> {
     resting: HashSet<Arc<Lane>>,
     /// Lanes whose last try is in the commit under way.
     sealed: HashSet<Arc<Lane>>,
+    /// Lanes whose head is a redelivery that was not tried yet.
+    redelivering: HashSet<Arc<Lane>>,
+    /// When the last try of lanes began that ended without a verdict for good, where a document is looked for: a
+    /// redelivery may be of the same record.
+    left: HashMap<Arc<Lane>, Instant>,
+    /// When the last partition was gained: what earlier owners tried they tried before.
+    gained: Option<Instant>,
     /// When the first resting lane could go on, were its last try committed.
     wake: Option<Instant>,
     places: Places,
@@ -78,6 +93,9 @@ impl<R> Plan<R> {
             fetching: HashSet::new(),
             resting: HashSet::new(),
             sealed: HashSet::new(),
+            redelivering: HashSet::new(),
+            left: HashMap::new(),
+            gained: None,
             wake: None,
             places: Places::default(),
             held: 0,
@@ -96,20 +114,28 @@ impl<R> Plan<R> {
 
     /// Takes a partition over as it was written down. The log of the partition of `parked` with the same number ends at
     /// `parked_end` or later.
-    pub(super) fn gain(&mut self, known: Position, parked_end: i64) {
+    pub(super) fn gain(&mut self, known: Position, parked_end: i64, now: Instant) {
+        self.gained = Some(now);
         self.places.begin(known.partition.number, parked_end);
         self.readings.insert(known.partition.clone(), Reading::new(known));
     }
 
     /// Takes over a record found in `parked`: all of them, each lane's in order, before the first record is read.
     pub(super) fn restore(&mut self, lane: Lane, waiting: Waiting, now: Instant) {
-        let slot = Slot { offset: waiting.offset, record: None, place: waiting.place, past: Past::default() };
+        let Waiting { seat, place, mut standing } = waiting;
+        // When a redelivery's record was tried before, and how often while it waited here, is not written down with it.
+        let again = matches!(seat, Seat::Redelivery(_)).then_some(Doubt { first: None, last: now });
+        let doubt = again.or(standing.doubt);
+        let past = Past { tries: standing.tries, suspect: false };
+        let slot = Slot { seat, record: None, place, past, doubt };
         if let Some(queue) = self.lanes.get_mut(&lane) {
             queue.slots.push_back(slot);
             return;
         }
         let lane = Arc::new(lane);
-        let mut standing = waiting.standing;
+        if standing.tries == 0 {
+            standing.doubt = standing.doubt.or(again);
+        }
         let suspect = self.readings.get_mut(&lane.partition).is_some_and(Reading::suspects);
         if suspect {
             // The predecessor may have had it under way: nobody knows since when.
@@ -131,9 +157,10 @@ impl<R> Plan<R> {
         now: Instant,
     ) -> Option<Change<R>> {
         let reading = self.readings.get_mut(&lane.partition)?;
-        let past = reading.take(offset, recorded)?;
+        let past = reading.take(offset, Some(recorded))?;
         let record = Arc::new(record);
-        let slot = Slot { offset, record: Some(Arc::clone(&record)), place: 0, past };
+        let seat = Seat::Record(offset);
+        let mut slot = Slot { seat, record: Some(Arc::clone(&record)), place: 0, past, doubt: None };
         let known = self.lanes.get_key_value(&lane).map(|(lane, queue)| (Arc::clone(lane), queue.parked));
         let Some((lane, parked)) = known else {
             let lane = Arc::new(lane);
@@ -144,9 +171,13 @@ impl<R> Plan<R> {
         };
         if parked {
             reading.finish(offset);
-            let place = self.places.take(lane.partition.number);
-            self.keep(&lane, Slot { place, ..slot });
-            return Some(Change::Park { lane, offset, record, standing: None });
+            slot.place = self.places.take(lane.partition.number);
+            // An earlier owner may have sent it before the redelivery came in: a record that waits behind none was not.
+            let behind = self.lanes.get(&lane).is_some_and(|queue| queue.slots.iter().any(Slot::is_redelivery));
+            slot.doubt = (behind && past.suspect).then_some(Doubt { first: None, last: now });
+            let standing = slot.standing();
+            self.keep(&lane, slot, false);
+            return Some(Change::Park { lane, seat, record, leads: false, standing });
         }
         self.held += 1;
         self.lanes.get_mut(&lane)?.slots.push_back(slot);
@@ -164,19 +195,19 @@ impl<R> Plan<R> {
         }
     }
 
-    /// Notes a record that needs no try: it is finished as it is read.
+    /// Notes a record that needs no try: it is finished as it is read. Says whether it was open.
     pub(super) fn pass(&mut self, partition: &Partition, offset: i64) -> bool {
         let Some(reading) = self.readings.get_mut(partition) else { return false };
-        let taken = reading.take(offset, Timestamp::default()).is_some();
+        let taken = reading.take(offset, None).is_some();
         if taken {
             reading.finish(offset);
         }
         taken
     }
 
-    /// Adds a record to a parked lane, with its contents where there is room for them.
-    fn keep(&mut self, lane: &Arc<Lane>, mut slot: Slot<R>) {
-        if self.kept < self.limits.keep_parked {
+    /// Adds a record to a parked lane, with its contents where there is room for them or they are `needed`.
+    fn keep(&mut self, lane: &Arc<Lane>, mut slot: Slot<R>, needed: bool) {
+        if needed || self.kept < self.limits.keep_parked {
             self.kept += 1;
         } else {
             slot.record = None;
@@ -222,7 +253,7 @@ impl<R> Plan<R> {
             let lane = self.pick(live_first)?;
             let Some(queue) = self.lanes.get_mut(&lane) else { continue };
             let Some(slot) = queue.slots.front() else { continue };
-            let offset = slot.offset;
+            let seat = slot.seat;
             let step = match caution(self.limits.class, queue.doubt, now) {
                 Caution::Go(step) => step,
                 Caution::Wait(until) => {
@@ -231,12 +262,14 @@ impl<R> Plan<R> {
                     continue;
                 }
             };
+            // A parked one needs but the word that something may have been sent.
+            let offset = if let Seat::Record(offset) = seat { offset } else { 0 };
             if !self.readings.get_mut(&lane.partition).is_some_and(|reading| reading.may_send(offset)) {
                 self.stalled = true;
                 self.put_back(lane);
                 return None;
             }
-            let ticket = Ticket { epoch: self.epoch, lane: Arc::clone(&lane), offset };
+            let ticket = Ticket { epoch: self.epoch, lane: Arc::clone(&lane), seat };
             let Some(record) = slot.record.clone() else {
                 if self.fetching.len() >= MAX_FETCHES {
                     self.released.push_back(lane);
@@ -278,7 +311,7 @@ impl<R> Plan<R> {
             return false;
         }
         let slot = self.lanes.get_mut(&ticket.lane).and_then(|queue| queue.slots.front_mut());
-        let Some(slot) = slot.filter(|slot| slot.offset == ticket.offset) else { return false };
+        let Some(slot) = slot.filter(|slot| slot.seat == ticket.seat) else { return false };
         slot.record = Some(Arc::new(record));
         self.kept += 1;
         self.put_back(Arc::clone(&ticket.lane));
@@ -325,6 +358,7 @@ impl<R> Plan<R> {
             self.enqueue(lane, now);
             return Vec::new();
         }
+        self.redelivering.remove(&lane);
         self.resting.insert(Arc::clone(&lane));
         let Some(queue) = self.lanes.get_mut(&lane) else { return Vec::new() };
         if std::mem::take(&mut queue.suspect)
@@ -333,7 +367,7 @@ impl<R> Plan<R> {
             reading.cleared();
         }
         let changes = match then {
-            Then::Finish => self.finish(&lane, ticket.offset),
+            Then::Finish => self.finish(&lane, ticket.seat, doubt, now),
             Then::At(due) => {
                 queue.failed(due, doubt);
                 self.park(&lane, waited, now)
@@ -344,8 +378,9 @@ impl<R> Plan<R> {
                 if parked {
                     self.park(&lane, waited, now)
                 } else {
-                    if let Some(reading) = self.readings.get_mut(&lane.partition) {
-                        reading.tried(ticket.offset, tries);
+                    if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), ticket.seat)
+                    {
+                        reading.tried(offset, tries);
                     }
                     Vec::new()
                 }
@@ -362,36 +397,46 @@ impl<R> Plan<R> {
         if queue.parked {
             let Some(slot) = queue.slots.front_mut() else { return Vec::new() };
             slot.place = self.places.take(lane.partition.number);
-            let (offset, record) = (slot.offset, slot.record.clone());
+            let (seat, record) = (slot.seat, slot.record.clone());
             if self.kept > self.limits.keep_parked {
                 self.kept -= usize::from(slot.record.take().is_some());
             }
             let change =
-                record.map(|record| Change::Park { lane: Arc::clone(lane), offset, record, standing: Some(standing) });
+                record.map(|record| Change::Park { lane: Arc::clone(lane), seat, record, leads: true, standing });
             return change.into_iter().collect();
         }
         queue.parked = true;
         self.parked += 1;
+        // A head under way is written down anew with what becomes of it, and one that waits for no commit of this may be
+        // asked for before its row is there.
+        let under_way = !self.resting.contains(lane);
         let slots = std::mem::take(&mut queue.slots);
         let mut changes = Vec::with_capacity(slots.len());
         for (index, slot) in slots.into_iter().enumerate() {
             self.held -= 1;
-            if let Some(reading) = self.readings.get_mut(&lane.partition) {
-                reading.finish(slot.offset);
+            if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), slot.seat) {
+                reading.finish(offset);
             }
             let place = self.places.take(lane.partition.number);
             if let Some(record) = slot.record.clone() {
-                let standing = (index == 0).then_some(standing);
-                changes.push(Change::Park { lane: Arc::clone(lane), offset: slot.offset, record, standing });
+                let leads = index == 0;
+                let standing = if leads { standing } else { slot.standing() };
+                changes.push(Change::Park { lane: Arc::clone(lane), seat: slot.seat, record, leads, standing });
             }
-            self.keep(lane, Slot { place, ..slot });
+            self.keep(lane, Slot { place, ..slot }, index == 0 && under_way);
         }
         changes
     }
 
-    fn finish(&mut self, lane: &Arc<Lane>, offset: i64) -> Vec<Change<R>> {
+    fn finish(&mut self, lane: &Arc<Lane>, seat: Seat, left: Option<Doubt>, now: Instant) -> Vec<Change<R>> {
+        if let (Some(left), Idempotency::LookUp { settle }) = (left, self.limits.class) {
+            if self.left.len() >= MAX_LEFT {
+                self.left.retain(|_, last| *last + settle > now);
+            }
+            self.left.insert(Arc::clone(lane), left.last);
+        }
         let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
-        let slot = queue.next_head();
+        let slot = queue.next_head(left);
         let (parked, empty) = (queue.parked, queue.slots.is_empty());
         if empty {
             self.lanes.remove(lane);
@@ -400,10 +445,10 @@ impl<R> Plan<R> {
         if parked {
             self.kept -= usize::from(slot.is_some_and(|slot| slot.record.is_some()));
             self.places.take(lane.partition.number);
-            return vec![Change::Release { lane: Arc::clone(lane), offset }];
+            return vec![Change::Release { lane: Arc::clone(lane), seat }];
         }
         self.held -= 1;
-        if let Some(reading) = self.readings.get_mut(&lane.partition) {
+        if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), seat) {
             reading.finish(offset);
         }
         Vec::new()

@@ -18,7 +18,7 @@ fn lane(key: &str) -> Lane {
 /// A plan whose first commit is behind it: records may be sent.
 fn plan(limits: Limits) -> Plan<i64> {
     let mut plan = Plan::new(limits);
-    plan.gain(Position::new(partition(), 0), 0);
+    plan.gain(Position::new(partition(), 0), 0, Instant::now());
     commit(&mut plan, Instant::now());
     plan
 }
@@ -44,13 +44,21 @@ fn settle(plan: &mut Plan<i64>, ended: &Try<i64>, then: Then, now: Instant) -> V
     plan.settle(&ended.ticket, then, None, Duration::ZERO, now)
 }
 
+/// A record's offset; that of a redelivery below zero.
+fn offset(seat: Seat) -> i64 {
+    match seat {
+        Seat::Record(offset) => offset,
+        Seat::Redelivery(offset) => -1 - offset,
+    }
+}
+
 /// Offsets written to `parked`, and those taken out of it.
 fn written(changes: &[Change<i64>]) -> (Vec<i64>, Vec<i64>) {
     let (mut parked, mut released) = (Vec::new(), Vec::new());
     for change in changes {
         match change {
-            Change::Park { offset, .. } => parked.push(*offset),
-            Change::Release { offset, .. } => released.push(*offset),
+            Change::Park { seat, .. } => parked.push(offset(*seat)),
+            Change::Release { seat, .. } => released.push(offset(*seat)),
         }
     }
     (parked, released)
@@ -68,7 +76,7 @@ fn a_failing_head_parks_its_key_and_neither_others_nor_the_position_wait() {
     assert!(go(&mut plan, t0).is_none(), "8 waits for 5");
     let changes = settle(&mut plan, &a, Then::At(t0 + SECOND), t0);
     assert_eq!(written(&changes), (vec![5, 8], vec![]));
-    let Change::Park { standing: Some(standing), .. } = &changes[0] else { panic!("{changes:?}") };
+    let Change::Park { leads: true, standing, .. } = &changes[0] else { panic!("{changes:?}") };
     assert_eq!((standing.tries, standing.failures, standing.due), (1, 1, Some(t0 + SECOND)));
     settle(&mut plan, &c, Then::Finish, t0);
     assert_eq!((plan.positions()[0].1, plan.parked()), (6, 1));
@@ -170,7 +178,7 @@ fn parked_records_beyond_the_bound_are_fetched_when_their_turn_comes() {
     assert_eq!(plan.kept(), 0);
     commit(&mut plan, t0);
     let Some(Go::Fetch(fetch)) = plan.next(16, false, Duration::ZERO, t0) else { panic!() };
-    assert_eq!((fetch.ticket.offset, fetch.place, fetch.tries), (1, 1, 0));
+    assert_eq!((fetch.ticket.seat, fetch.place, fetch.tries), (Seat::Record(1), 1, 0));
     assert!(plan.next(16, false, Duration::ZERO, t0).is_none());
     assert!(plan.fetched(&fetch.ticket, 1));
     assert!(!plan.fetched(&fetch.ticket, 1), "once");
@@ -182,10 +190,10 @@ fn what_is_restored_goes_on_where_it_stood() {
     let t0 = Instant::now();
     let mut plan = Plan::new(LIMITS);
     let known = Position { end: 9, open: vec![7], sent_below: 100, ..Position::new(partition(), 7) };
-    plan.gain(known, 50);
+    plan.gain(known, 50, t0);
     let standing = Standing { tries: 3, failures: 2, spent: SECOND * 9, due: Some(t0 + SECOND), doubt: None };
-    plan.restore(lane("a"), Waiting { offset: 2, place: 40, standing }, t0);
-    plan.restore(lane("a"), Waiting { offset: 4, place: 41, standing: Standing::default() }, t0);
+    plan.restore(lane("a"), Waiting { seat: Seat::Record(2), place: 40, standing }, t0);
+    plan.restore(lane("a"), Waiting { seat: Seat::Record(4), place: 41, standing: Standing::default() }, t0);
     commit(&mut plan, t0);
     assert!(read(&mut plan, "b", 7).is_none());
     assert!(read(&mut plan, "b", 8).is_none());
@@ -210,7 +218,7 @@ fn a_lane_waits_for_its_stray() {
     let stray = go(&mut plan, t0).unwrap();
     plan.lost();
     assert_eq!(plan.positions(), []);
-    plan.gain(Position::new(partition(), 0), 0);
+    plan.gain(Position::new(partition(), 0), 0, Instant::now());
     commit(&mut plan, t0);
     read(&mut plan, "a", 0);
     read(&mut plan, "b", 1);

@@ -52,8 +52,8 @@ pub(super) struct Past {
 /// Progress of one partition.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Open records that were read, and when they were recorded.
-    open: BTreeMap<i64, Timestamp>,
+    /// Open records that were read, and when they were recorded; none for those of a replay.
+    open: BTreeMap<i64, Option<Timestamp>>,
     /// Records known as open that were not read again yet.
     unread: BTreeSet<i64>,
     end: i64,
@@ -92,7 +92,7 @@ impl Reading {
     }
 
     /// Takes a record that was read; none where it is finished or was read before.
-    pub(super) fn take(&mut self, offset: i64, recorded: Timestamp) -> Option<Past> {
+    pub(super) fn take(&mut self, offset: i64, recorded: Option<Timestamp>) -> Option<Past> {
         if offset < self.end {
             if !self.unread.remove(&offset) {
                 return None;
@@ -150,7 +150,7 @@ impl Reading {
 
     /// When the oldest open record was recorded.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.open.first_key_value().map(|(_, recorded)| *recorded)
+        self.open.first_key_value().and_then(|(_, recorded)| *recorded)
     }
 
     /// What is to be written down in a transaction now, if anything is. The bound of what may be sent moves `ahead` beyond what was read;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn take(reading: &mut Reading, offset: i64) -> Option<Past> {
-        reading.take(offset, Timestamp::from_micros(offset))
+        reading.take(offset, Some(Timestamp::from_micros(offset)))
     }
 
     fn write(reading: &mut Reading) -> Position {

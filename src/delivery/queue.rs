@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lane::Seat;
 use super::progress::Past;
 use super::repeat::Doubt;
 
@@ -40,14 +41,29 @@ pub(super) struct Standing {
 /// A record in its place.
 #[derive(Debug)]
 pub(super) struct Slot<R> {
-    /// Offset in the record topic.
-    pub(super) offset: i64,
+    /// The row it came by.
+    pub(super) seat: Seat,
     /// The record; none for a parked one that is not in memory.
     pub(super) record: Option<Arc<R>>,
     /// Where a parked one's row stands in `parked`, or before.
     pub(super) place: i64,
     /// What earlier owners did with it.
     pub(super) past: Past,
+    /// What is not known of it before its first try: a redelivery's record may have been sent, by whomever, and so may
+    /// one that was read again behind a redelivery.
+    pub(super) doubt: Option<Doubt>,
+}
+
+impl<R> Slot<R> {
+    /// How it stands as long as it is not the head.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { tries: self.past.tries, doubt: self.doubt, ..Standing::default() }
+    }
+
+    /// Whether a replay asked for it.
+    pub(super) const fn is_redelivery(&self) -> bool {
+        matches!(self.seat, Seat::Redelivery(_))
+    }
 }
 
 /// One lane's records in order, and how the first of them stands.
@@ -124,11 +140,14 @@ impl<R> Queue<R> {
         self.doubt = doubt;
     }
 
-    /// The head is finished: the next record takes its place, and starts afresh. It was never sent, since a try is
-    /// followed by the next record's only behind a commit.
-    pub(super) fn next_head(&mut self) -> Option<Slot<R>> {
+    /// The head is finished, with this much doubt left: the next record takes its place, and starts afresh. It was never
+    /// sent, since a try is followed by the next record's only behind a commit; but a redelivery may be the same record.
+    pub(super) fn next_head(&mut self, left: Option<Doubt>) -> Option<Slot<R>> {
         let slot = self.slots.pop_front();
-        (self.tries, self.failures, self.due, self.doubt) = (0, 0, None, None);
+        let next = self.slots.front().and_then(|slot| slot.doubt);
+        let doubt = next.map(|doubt| left.map_or(doubt, |left| Doubt { last: doubt.last.max(left.last), ..doubt }));
+        let tries = self.slots.front().map_or(0, |slot| slot.past.tries);
+        (self.tries, self.failures, self.due, self.doubt) = (tries, 0, None, doubt);
         (self.spent, self.since) = (Duration::ZERO, None);
         slot
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::clock::Clock;
-use super::lane::{Lane, Waiting};
+use super::lane::{Lane, Seat, Waiting};
 use super::progress::Position;
 use super::queue::Standing;
 use super::repeat::Doubt;
-use crate::event::{Parked, Progress};
+use crate::event::{Parked, Progress, Timestamp};
 use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::Ground;
@@ -44,6 +44,8 @@ pub(super) enum UnknownState {
 pub(super) struct Known {
     /// Progress of each partition that has some, with the instance that wrote it.
     pub(super) positions: HashMap<Partition, (Position, String)>,
+    /// When the newest record happened that an entity's target has had.
+    pub(super) latest: Vec<(Lane, Timestamp)>,
     /// Parked records, each lane's in order.
     pub(super) waiting: Vec<(Lane, Waiting)>,
     /// Where the log of `parked` ends, or before, by partition number.
@@ -77,7 +79,11 @@ pub(super) fn read(
     read_to_end(cluster, &partitions, BOUND, |row| {
         match decoder.decode_blocking::<Progress>(runtime, row.value.as_deref()) {
             Ok(progress) => {
-                if let Some(partition) = ours(&progress.record_topic, progress.record_partition) {
+                let Some(partition) = ours(&progress.record_topic, progress.record_partition) else { return };
+                if let Some(entity) = progress.entity {
+                    let lane = Lane { partition, key: entity.into_bytes() };
+                    known.latest.extend(progress.delivered_to.map(|time| (lane, time)));
+                } else {
                     let (position, writer) = position(partition.clone(), progress);
                     known.positions.insert(partition, (position, writer));
                 }
@@ -91,7 +97,7 @@ pub(super) fn read(
 
     let topic = cluster.topic(&topics::parked(target));
     let partitions: Vec<Partition> = of(&topic);
-    let mut parked: BTreeMap<Vec<u8>, (Lane, Waiting)> = BTreeMap::new();
+    let mut parked: BTreeMap<Vec<u8>, (Lane, Row)> = BTreeMap::new();
     read_to_end(cluster, &partitions, BOUND, |row| {
         known.ends.insert(row.partition.number, row.offset + 1);
         let Incoming { key: Some(key), value, offset, .. } = row else { return };
@@ -108,8 +114,10 @@ pub(super) fn read(
     if let Some(cause) = fault {
         return Err(UnknownState::Row { topic, cause });
     }
-    known.waiting = parked.into_values().collect();
-    known.waiting.sort_by_key(|(_, waiting)| waiting.offset);
+    let mut waiting: Vec<(Lane, Row)> = parked.into_values().collect();
+    // Rows stand in the order of the lane, but for the head's, which is written anew with each of its tries.
+    waiting.sort_by_key(|(_, row)| (!row.leads, row.waiting.place));
+    known.waiting = waiting.into_iter().map(|(lane, row)| (lane, row.waiting)).collect();
     Ok(known)
 }
 
@@ -127,7 +135,13 @@ fn position(partition: Partition, progress: Progress) -> (Position, String) {
     (position, progress.worker_id)
 }
 
-fn waiting(partition: Partition, place: i64, row: &Parked, clock: &Clock) -> (Lane, Waiting) {
+/// A parked record, and whether its row was written as that of its lane's head.
+struct Row {
+    waiting: Waiting,
+    leads: bool,
+}
+
+fn waiting(partition: Partition, place: i64, row: &Parked, clock: &Clock) -> (Lane, Row) {
     let doubt = row
         .doubt_last_at
         .map(|last| Doubt { first: row.doubt_first_at.map(|first| clock.instant(first)), last: clock.instant(last) });
@@ -139,5 +153,6 @@ fn waiting(partition: Partition, place: i64, row: &Parked, clock: &Clock) -> (La
         doubt,
     };
     let lane = Lane { partition, key: row.key.clone().unwrap_or_default().into_bytes() };
-    (lane, Waiting { offset: row.record_offset, place, standing })
+    let seat = row.redelivery.as_ref().map_or(Seat::Record(row.record_offset), |again| Seat::Redelivery(again.offset));
+    (lane, Row { waiting: Waiting { seat, place, standing }, leads: row.next_try_at.is_some() })
 }

@@ -13,6 +13,8 @@ use super::shelf::Fetched;
 use super::state::TargetState;
 use super::task::Task;
 use super::worker::{IDLE, Interrupt, Worker};
+use crate::event::AttemptOutcome;
+use crate::outcome::DeadLetterEnd;
 
 /// Wait for results while tries are under way: also how late a new record may be noticed then.
 const BRIEF: Duration = Duration::from_millis(5);
@@ -86,6 +88,9 @@ impl Worker {
             }
             if ended.finished {
                 self.s.rows.forget(&tried.ticket.lane);
+                if ended.gave_up.is_none() {
+                    self.reached(tried, &clock)?;
+                }
             }
         }
         for change in &ended.changes {
@@ -94,11 +99,31 @@ impl Worker {
         Ok(())
     }
 
+    /// A record came to a good end: which of its entity's records the target has had may have changed, and the dead
+    /// letter that it was is settled.
+    fn reached(&mut self, tried: &Tried, clock: &Clock) -> Result<(), Stopped> {
+        let task = &tried.task;
+        let had = tried.answer.verdict.outcome != AttemptOutcome::Filtered;
+        if let Some(occurred) = task.record.occurred_at().filter(|_| had)
+            && self.latest.note(&tried.ticket.lane, occurred)
+            && self.latest.is_kept()
+        {
+            let row = self.s.rows.latest(task, occurred, clock.at)?;
+            self.batch.add(row, clock.now);
+        }
+        if task.replay.as_ref().is_some_and(|replay| replay.settles) {
+            let end = if had { DeadLetterEnd::Delivered } else { DeadLetterEnd::Filtered };
+            let row = self.s.rows.settled(task, tried.n, end, clock.at)?;
+            self.batch.add(row, clock.now);
+        }
+        Ok(())
+    }
+
     /// Adds a change of `parked` to the batch.
     pub(super) fn write(&mut self, change: &Change<Task>, clock: &Clock) -> Result<(), Stopped> {
         let row = self.s.rows.change(change, clock)?;
         self.batch.add(row, clock.now);
-        if let Change::Park { lane, standing: Some(_), .. } = change
+        if let Change::Park { lane, leads: true, .. } = change
             && !self.engine.plan.has_head(lane)
         {
             // Its tries are in its row now, and come back with it.

@@ -12,12 +12,12 @@ use super::lane::{Change, Lane};
 use super::progress::Position;
 use super::queue::Standing;
 use super::task::{TRACEPARENT, Task};
-use crate::event::{self, Attempt, DeadLetter, MAX_ATTEMPTS_IN_DEAD_LETTER, Parked, Progress, Timestamp};
+use crate::event::{self, Attempt, DeadLetter, MAX_ATTEMPTS_IN_DEAD_LETTER, Parked, Progress, Redelivery, Timestamp};
 use crate::kafka::codec::Encoder;
 use crate::kafka::group::Incoming;
 use crate::kafka::headers::Headers;
 use crate::kafka::produce::Outgoing;
-use crate::outcome::DeadLetterReason;
+use crate::outcome::{DeadLetterEnd, DeadLetterReason};
 use crate::topics::{self, ATTEMPTS, DEAD_LETTERS, MAX_RECORD_BYTES};
 
 /// Room for key, headers and Kafka's own framing beside a row's value.
@@ -101,7 +101,7 @@ impl Rows {
             answer: tried.answer.excerpt.clone(),
             notes: (!tried.answer.notes.is_empty()).then(|| tried.answer.notes.join("; ")),
             next_try_at,
-            replay_id: None,
+            replay_id: task.replay_id(),
             worker_id: self.worker_id.clone(),
         };
         let row = Outgoing {
@@ -144,16 +144,10 @@ impl Rows {
             dead_at: now,
             attempts_total: i32::try_from(tried.n).unwrap_or(i32::MAX),
             attempts: self.history.get(&tried.ticket.lane).into_iter().flatten().cloned().collect(),
-            replay_id: None,
+            replay_id: task.replay_id(),
+            settled: None,
         };
-        Ok(Row::Write(Outgoing {
-            topic: format!("{}{DEAD_LETTERS}", self.prefix),
-            partition: None,
-            key: task.key.clone(),
-            value: self.fitting(letter)?,
-            headers: task.headers(),
-            timestamp_ms: None,
-        }))
+        self.letter(letter, task.key.clone(), task.headers())
     }
 
     /// The row of a record of `topic` (without prefix) that cannot be decoded, for this reason.
@@ -182,13 +176,75 @@ impl Rows {
             attempts_total: 0,
             attempts: Vec::new(),
             replay_id: None,
+            settled: None,
         };
+        self.letter(letter, incoming.key.unwrap_or_default(), incoming.headers)
+    }
+
+    /// The row of a redelivery that came back without a try.
+    ///
+    /// # Errors
+    /// When it does not fit the schema.
+    pub(super) fn returned(
+        &self,
+        row: Redelivery,
+        headers: Headers,
+        reason: DeadLetterReason,
+        why: String,
+        now: Timestamp,
+    ) -> Result<Row, Stopped> {
+        let letter = DeadLetter {
+            target: self.target.clone(),
+            event_id: headers.get("ce_id").unwrap_or_default().to_owned(),
+            source: headers.get("ce_source").unwrap_or_default().to_owned(),
+            record_topic: row.record_topic,
+            record_partition: row.record_partition,
+            record_offset: row.record_offset,
+            record: None,
+            undecodable: Some(row.value),
+            reason: reason.name().to_owned(),
+            detail: Some(why),
+            dead_at: now,
+            attempts_total: 0,
+            attempts: Vec::new(),
+            replay_id: Some(row.replay_id),
+            settled: None,
+        };
+        self.letter(letter, row.key.unwrap_or_default().into_bytes(), headers)
+    }
+
+    /// The row that settles the dead letter of a record which a replay brought to this end.
+    ///
+    /// # Errors
+    /// When it does not fit the schema.
+    pub(super) fn settled(&self, task: &Task, n: u32, end: DeadLetterEnd, now: Timestamp) -> Result<Row, Stopped> {
+        let letter = DeadLetter {
+            target: self.target.clone(),
+            event_id: task.record.event_id().to_owned(),
+            source: task.record.source().to_owned(),
+            record_topic: task.topic.clone(),
+            record_partition: task.partition,
+            record_offset: task.offset,
+            record: None,
+            undecodable: None,
+            reason: end.name().to_owned(),
+            detail: None,
+            dead_at: now,
+            attempts_total: i32::try_from(n).unwrap_or(i32::MAX),
+            attempts: Vec::new(),
+            replay_id: task.replay_id(),
+            settled: Some(end.name().to_owned()),
+        };
+        self.letter(letter, task.key.clone(), task.headers())
+    }
+
+    fn letter(&self, letter: DeadLetter, key: Vec<u8>, headers: Headers) -> Result<Row, Stopped> {
         Ok(Row::Write(Outgoing {
             topic: format!("{}{DEAD_LETTERS}", self.prefix),
             partition: None,
-            key: incoming.key.unwrap_or_default(),
+            key,
             value: self.fitting(letter)?,
-            headers: incoming.headers,
+            headers,
             timestamp_ms: None,
         }))
     }
@@ -198,14 +254,16 @@ impl Rows {
     /// # Errors
     /// When it does not fit the schema.
     pub(super) fn change(&self, change: &Change<Task>, clock: &Clock) -> Result<Row, Stopped> {
-        let (lane, offset) = match change {
-            Change::Park { lane, offset, .. } | Change::Release { lane, offset } => (lane, *offset),
+        let (lane, seat) = match change {
+            Change::Park { lane, seat, .. } | Change::Release { lane, seat } => (lane, *seat),
         };
         let (topic, partition) = (self.parked_topic.clone(), lane.partition.number);
         let short = lane.partition.topic.strip_prefix(&self.prefix).unwrap_or(&lane.partition.topic);
-        let key = topics::parked_key(short, partition, offset).into_bytes();
-        let Change::Park { record, standing, .. } = change else { return Ok(Row::Erase { topic, partition, key }) };
-        let row = self.parked(record, *standing, self.history.get(lane), clock);
+        let key = seat.key(short, partition, &self.target).into_bytes();
+        let Change::Park { record, leads, standing, .. } = change else {
+            return Ok(Row::Erase { topic, partition, key });
+        };
+        let row = self.parked(record, *standing, self.history.get(lane).filter(|_| *leads), *leads, clock);
         let value = self.encoders.parked.encode(&row).map_err(|cause| Stopped::Row { topic: "parked", cause })?;
         let headers = Headers::default();
         Ok(Row::Write(Outgoing { topic, partition: Some(partition), key, value, headers, timestamp_ms: None }))
@@ -214,14 +272,13 @@ impl Rows {
     fn parked(
         &self,
         task: &Task,
-        standing: Option<Standing>,
+        standing: Standing,
         history: Option<&VecDeque<Attempt>>,
+        leads: bool,
         clock: &Clock,
     ) -> Parked {
         let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let history = history.filter(|_| standing.is_some());
-        let now = standing.is_some().then_some(clock.at);
-        let standing = standing.unwrap_or_default();
+        let now = leads.then_some(clock.at);
         let traceparent =
             task.traceparent.as_ref().map(|value| (TRACEPARENT.to_owned(), value.clone().into_bytes().into()));
         Parked {
@@ -241,6 +298,7 @@ impl Rows {
             doubt_first_at: standing.doubt.and_then(|doubt| doubt.first).map(|first| clock.wall(first)),
             doubt_last_at: standing.doubt.map(|doubt| clock.wall(doubt.last)),
             attempts: history.into_iter().flatten().cloned().collect(),
+            redelivery: task.replay.clone(),
         }
     }
 
@@ -266,12 +324,40 @@ impl Rows {
             handed_over,
             at: now,
             worker_id: self.worker_id.clone(),
+            entity: None,
+            delivered_to: None,
         };
+        self.progress_row(&row)
+    }
+
+    /// The row that says up to which time the target has had an entity's records.
+    ///
+    /// # Errors
+    /// When it does not fit the schema.
+    pub(super) fn latest(&self, task: &Task, occurred: Timestamp, now: Timestamp) -> Result<Row, Stopped> {
+        self.progress_row(&Progress {
+            record_topic: task.topic.clone(),
+            record_partition: task.partition,
+            next_offset: 0,
+            end_offset: 0,
+            open: Vec::new(),
+            tried: Vec::new(),
+            sent_below: 0,
+            handed_over: false,
+            at: now,
+            worker_id: self.worker_id.clone(),
+            entity: Some(String::from_utf8_lossy(&task.key).into_owned()),
+            delivered_to: Some(occurred),
+        })
+    }
+
+    fn progress_row(&self, row: &Progress) -> Result<Row, Stopped> {
+        let place = format!("{}/{}", row.record_topic, row.record_partition);
         Ok(Row::Write(Outgoing {
             topic: self.progress_topic.clone(),
-            partition: Some(partition.number),
-            key: format!("{topic}/{}", partition.number).into_bytes(),
-            value: self.encoders.progress.encode(&row).map_err(|cause| Stopped::Row { topic: "progress", cause })?,
+            partition: Some(row.record_partition),
+            key: row.entity.as_ref().map_or_else(|| place.clone(), |entity| format!("{place}/{entity}")).into_bytes(),
+            value: self.encoders.progress.encode(row).map_err(|cause| Stopped::Row { topic: "progress", cause })?,
             headers: Headers::default(),
             timestamp_ms: None,
         }))

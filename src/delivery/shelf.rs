@@ -44,11 +44,11 @@ impl Shelf {
         heard: SyncSender<Heard>,
     ) -> Result<Self, String> {
         let (asks, asked) = sync_channel(MAX_WAITING);
-        let (cluster, topic) = (cluster.clone(), cluster.topic(&topics::parked(target)));
+        let (cluster, topic, target) = (cluster.clone(), cluster.topic(&topics::parked(target)), target.to_owned());
         let name = format!("delivery.{target}.shelf");
         std::thread::Builder::new()
             .name(name)
-            .spawn(move || serve(&cluster, &topic, &reader, &asked, &heard))
+            .spawn(move || serve(&cluster, (&topic, &target), &reader, &asked, &heard))
             .map_err(|error| format!("cannot start the thread that fetches parked records: {error}"))?;
         Ok(Self { asks })
     }
@@ -68,10 +68,10 @@ impl Shelf {
     }
 }
 
-fn serve(cluster: &Cluster, topic: &str, reader: &Reader, asked: &Receiver<Fetch>, heard: &SyncSender<Heard>) {
+fn serve(cluster: &Cluster, from: (&str, &str), reader: &Reader, asked: &Receiver<Fetch>, heard: &SyncSender<Heard>) {
     let mut lookup = None;
     while let Ok(fetch) = asked.recv() {
-        let found = find(cluster, topic, reader, &fetch, &mut lookup);
+        let found = find(cluster, from, reader, &fetch, &mut lookup);
         if heard.send(Heard::Fetched(Box::new(Fetched { ticket: fetch.ticket, found }))).is_err() {
             return;
         }
@@ -80,7 +80,7 @@ fn serve(cluster: &Cluster, topic: &str, reader: &Reader, asked: &Receiver<Fetch
 
 fn find(
     cluster: &Cluster,
-    topic: &str,
+    (topic, target): (&str, &str),
     reader: &Reader,
     fetch: &Fetch,
     kept: &mut Option<Lookup>,
@@ -90,7 +90,7 @@ fn find(
         None => kept.insert(Lookup::new(cluster).map_err(|error| error.to_string())?),
     };
     let records = &fetch.ticket.lane.partition;
-    let key = topics::parked_key(reader.short(&records.topic), records.number, fetch.ticket.offset);
+    let key = fetch.ticket.seat.key(reader.short(&records.topic), records.number, target);
     let partition = Partition { topic: topic.to_owned(), number: records.number };
     let mut row: Option<Result<Parked, String>> = None;
     lookup

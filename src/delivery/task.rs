@@ -1,17 +1,17 @@
 //! A record to be delivered, as it was read and decoded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_bytes::ByteBuf;
 use tokio::runtime::Handle;
 
 use super::lane::Lane;
-use crate::event::{
-    CaseRecord, ComplianceRecord, ContractRecord, FeedRecord, InvoiceRecord, Parked, Record, ReviewRecord, Timestamp,
-    TransactionRecord,
-};
+use crate::event::{Parked, REPLAY_HEADER, Record, Redelivered, Redelivery, Timestamp};
 use crate::kafka::codec::{DecodeError, Decoder};
-use crate::kafka::group::Incoming;
+use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::headers::{CloudEvent, Headers};
+use crate::kafka::records;
 
 /// The header of trace contexts.
 pub(super) const TRACEPARENT: &str = "traceparent";
@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) value: Vec<u8>,
     /// Trace context it came with.
     pub(super) traceparent: Option<String>,
+    /// What a replay asked for; none for a record that came by its topic.
+    pub(super) replay: Option<Redelivered>,
 }
 
 /// Reads records of the record topics.
@@ -68,6 +70,7 @@ impl Reader {
             offset: incoming.offset,
             key: incoming.key.clone().unwrap_or_else(|| record.key().into_bytes()),
             traceparent: incoming.headers.get(TRACEPARENT).map(str::to_owned),
+            replay: None,
             record,
         })
     }
@@ -86,14 +89,41 @@ impl Reader {
     /// As [`Reader::read`].
     pub(super) fn unpark(&self, row: &Parked) -> Result<Task, DecodeError> {
         let record = self.record(&row.record_topic, Some(&row.value))?;
-        let traceparent = row.headers.get(TRACEPARENT).and_then(|value| String::from_utf8(value.to_vec()).ok());
         Ok(Task {
             topic: row.record_topic.clone(),
             partition: row.record_partition,
             offset: row.record_offset,
             key: row.key.clone().map_or_else(|| record.key().into_bytes(), String::into_bytes),
             value: row.value.clone(),
-            traceparent,
+            traceparent: traceparent(&row.headers),
+            replay: row.redelivery.clone(),
+            record,
+        })
+    }
+
+    /// Decodes a row of `redeliver`. Blocks as [`Reader::read`] does.
+    ///
+    /// # Errors
+    /// When it is no such row, or the schema cannot be had.
+    pub(super) fn redelivery(&self, row: &Incoming) -> Result<Redelivery, DecodeError> {
+        self.decoder.decode_blocking(&self.runtime, row.value.as_deref())
+    }
+
+    /// The record of a row of `redeliver` at this offset. Blocks as [`Reader::read`] does.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(super) fn repeat(&self, row: &Redelivery, offset: i64) -> Result<Task, DecodeError> {
+        let record = self.record(&row.record_topic, Some(&row.value))?;
+        let Redelivery { allow_stale, settles, .. } = *row;
+        Ok(Task {
+            topic: row.record_topic.clone(),
+            partition: row.record_partition,
+            offset: row.record_offset,
+            key: row.key.clone().map_or_else(|| record.key().into_bytes(), String::into_bytes),
+            value: row.value.clone(),
+            traceparent: traceparent(&row.headers),
+            replay: Some(Redelivered { offset, replay_id: row.replay_id.clone(), allow_stale, settles }),
             record,
         })
     }
@@ -104,30 +134,25 @@ impl Reader {
     }
 
     fn record(&self, topic: &str, value: Option<&[u8]>) -> Result<Record, DecodeError> {
-        macro_rules! as_record {
-            ($type:ty) => {
-                self.decoder.decode_blocking::<$type>(&self.runtime, value).map(Record::from)
-            };
-        }
-        match topic {
-            "invoices" => as_record!(InvoiceRecord),
-            "contracts" => as_record!(ContractRecord),
-            "cases" => as_record!(CaseRecord),
-            "compliance" => as_record!(ComplianceRecord),
-            "transactions" => as_record!(TransactionRecord),
-            "reviews" => as_record!(ReviewRecord),
-            "feeds" => as_record!(FeedRecord),
-            _ => Err(DecodeError::NotFramed("not a record topic")),
-        }
+        records::decode(&self.decoder, &self.runtime, topic, value)
     }
 }
 
+fn traceparent(headers: &BTreeMap<String, ByteBuf>) -> Option<String> {
+    headers.get(TRACEPARENT).and_then(|value| String::from_utf8(value.to_vec()).ok())
+}
+
 impl Task {
-    /// The lane that the record stands in.
-    pub(super) fn lane(&self, incoming: &Incoming) -> Lane {
+    /// The lane that the record stands in, in this partition of its topic.
+    pub(super) fn lane(&self, partition: &Partition) -> Lane {
         // As text, which is how `parked` keeps it.
         let key = String::from_utf8_lossy(&self.key).into_owned().into_bytes();
-        Lane { partition: incoming.partition.clone(), key }
+        Lane { partition: partition.clone(), key }
+    }
+
+    /// Id of the replay that it belongs to.
+    pub(super) fn replay_id(&self) -> Option<String> {
+        self.replay.as_ref().map(|replay| replay.replay_id.clone())
     }
 
     /// When it was recorded: its timestamp in the topic.
@@ -135,15 +160,16 @@ impl Task {
         incoming.timestamp_ms.map_or(self.record.received_at(), |ms| Timestamp::from_micros(ms.saturating_mul(1000)))
     }
 
-    /// CloudEvents headers of rows about the record.
+    /// CloudEvents headers of rows about the record, and the mark of a replay.
     pub(super) fn headers(&self) -> Headers {
-        Headers::cloud_event(&CloudEvent {
+        let headers = Headers::cloud_event(&CloudEvent {
             id: self.record.event_id(),
             source: self.record.source(),
             event_type: self.record.event_type(),
             time: self.record.occurred_at().map(|time| time.to_string()).as_deref(),
             subject: Some(self.record.entity_id()),
             traceparent: self.traceparent.as_deref(),
-        })
+        });
+        self.replay.iter().fold(headers, |headers, replay| headers.with(REPLAY_HEADER, &replay.replay_id))
     }
 }

@@ -15,12 +15,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt;
+use super::clock::Clock;
 use super::commit::Batch;
 use super::committer::Committer;
 use super::confer::Conferred;
 use super::engine::{Engine, Rules};
 use super::error::Stopped;
-use super::lane::{Go, Limits};
+use super::lane::{Go, Limits, Try};
+use super::latest::Latest;
 use super::notices::Notices;
 use super::restore::UnknownState;
 use super::results::Heard;
@@ -35,6 +37,7 @@ use crate::kafka::layout::Ground;
 use crate::kafka::retire::retire;
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::targets::Client;
+use crate::topics;
 
 /// A transaction is opened when all it holds is known, so it is short. The bound is what a stop may have to wait for,
 /// and what a successor waits for after a crash.
@@ -71,10 +74,20 @@ pub(super) struct Setup {
     pub(super) seed: u64,
 }
 
+impl Setup {
+    /// The topics that are read, without prefix.
+    pub(super) fn topics(&self) -> Vec<String> {
+        let redeliver = topics::redeliver(&self.target.name);
+        self.target.records.iter().cloned().chain([redeliver]).collect()
+    }
+}
+
 /// One target's thread.
 pub(super) struct Worker {
     pub(super) s: Setup,
     pub(super) engine: Engine<Task>,
+    /// Which of each entity's records the target has had.
+    pub(super) latest: Latest,
     pub(super) batch: Batch,
     /// When the commit under way began.
     pub(super) committing: Option<Instant>,
@@ -94,6 +107,8 @@ pub(super) struct Worker {
     /// Records that cannot be decoded while the registry is away.
     pub(super) stash: VecDeque<Incoming>,
     pub(super) paused: bool,
+    /// Whether redeliveries are not read, since as many wait as may.
+    pub(super) crowded: bool,
     pub(super) held_since: Option<Instant>,
     pub(super) joined: bool,
     /// When to look again at what is away.
@@ -154,6 +169,7 @@ impl Worker {
         };
         Self {
             engine: Engine::new(rules, SmallRng::seed_from_u64(setup.seed)),
+            latest: Latest::new(target.on_stale),
             batch: Batch::new(delivery.commit_records, delivery.commit_every),
             // One place per try that may be under way (see `attempt::start`), per fetch, and for the commits of this
             // session and of the one before.
@@ -169,6 +185,7 @@ impl Worker {
             partitions: Vec::new(),
             stash: VecDeque::new(),
             paused: false,
+            crowded: false,
             held_since: None,
             joined: false,
             away: None,
@@ -217,13 +234,15 @@ impl Worker {
                 [open(0)?, open(1)?]
             }
         };
-        let topics: Vec<String> = self.s.target.records.iter().map(|name| cluster.topic(name)).collect();
+        let topics: Vec<String> = self.s.topics().iter().map(|name| cluster.topic(name)).collect();
         let start = match self.s.target.start {
             config::Start::Now => Start::Now,
             config::Start::Earliest => Start::Earliest,
             config::Start::At(time) => Start::At(time.as_millisecond()),
         };
         let mut member = Member::join(cluster, &id, &self.s.instance, &topics, start)?;
+        // What an operator asked for is done, whenever the target begins with its records.
+        member.start_earliest(&cluster.topic(&topics::redeliver(&self.s.target.name)));
         self.session += 1;
         let ended = std::thread::scope(|scope| {
             let committer = Committer::start(scope, &transactions, self);
@@ -267,6 +286,10 @@ impl Worker {
         if !self.joined || !self.s.notices.is_complete() || (self.away.is_some() && self.stash.is_empty()) {
             return Ok(());
         }
+        let clock = Clock::now();
+        for change in self.engine.admit(clock.now) {
+            self.write(&change, &clock)?;
+        }
         loop {
             let now = Instant::now();
             let slow = self.committing.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
@@ -278,6 +301,7 @@ impl Worker {
             }
             match self.engine.next(now) {
                 None => return Ok(()),
+                Some(Go::Try(next)) if self.comes_too_late(&next) => attempt::leave_out(next, &self.heard.0),
                 Some(Go::Try(next)) => {
                     let (client, heard) = (Arc::clone(&self.s.client), self.heard.0.clone());
                     attempt::start(&self.s.runtime, client, next, heard, self.cut.clone());
@@ -288,6 +312,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn comes_too_late(&self, next: &Try<Task>) -> bool {
+        let allowed = next.record.replay.as_ref().map(|replay| replay.allow_stale);
+        self.latest.supersedes(&next.ticket.lane, next.record.record.occurred_at(), allowed)
     }
 
     fn shelf(&mut self) -> Result<&Shelf, String> {
@@ -304,6 +333,7 @@ impl Worker {
     /// Drops everything that is not committed: it is read again, by us or by others.
     pub(super) fn forget(&mut self) {
         self.engine.lost();
+        self.latest.clear();
         self.batch.take();
         self.committing = None;
         self.proved = None;
@@ -313,6 +343,7 @@ impl Worker {
         self.stash.clear();
         self.joined = false;
         self.paused = false;
+        self.crowded = false;
         self.held_since = None;
     }
 

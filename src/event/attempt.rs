@@ -90,7 +90,7 @@ pub struct DeadLetter {
     pub record_partition: i32,
     /// Offset of the record.
     pub record_offset: i64,
-    /// The record; none only where it cannot be decoded.
+    /// The record; none only where it cannot be decoded, or in a row that settles.
     pub record: Option<Record>,
     /// The record's bytes as they stand in the topic, where they cannot be decoded.
     #[serde(with = "serde_bytes")]
@@ -107,6 +107,10 @@ pub struct DeadLetter {
     pub attempts: Vec<Attempt>,
     /// Replay that was given up; none for live records.
     pub replay_id: Option<String>,
+    /// What became of it (a [`crate::outcome::DeadLetterEnd`] by name), in a row without record and attempts; none while
+    /// it waits. The newest row of a target and record counts.
+    #[serde(default)]
+    pub settled: Option<String>,
 }
 
 impl ToJson for DeadLetter {
@@ -126,6 +130,7 @@ impl ToJson for DeadLetter {
             "attempts_total": self.attempts_total,
             "attempts": self.attempts.to_json(),
             "replay_id": self.replay_id,
+            "settled": self.settled,
         })
     }
 }

@@ -48,9 +48,66 @@ pub struct Parked {
     /// The last tries, oldest first, at most [`super::MAX_ATTEMPTS_IN_DEAD_LETTER`].
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// What a replay asked for; none for a record that came by its topic.
+    #[serde(default)]
+    pub redelivery: Option<Redelivered>,
 }
 
-/// How far one target has come in one partition. Schema: `schemas/Progress.avsc`.
+/// What a replay asked for, beside a record that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redelivered {
+    /// Offset in `redeliver.<target>`.
+    pub offset: i64,
+    /// Id of the replay.
+    pub replay_id: String,
+    /// Deliver it even when a newer record of its entity was delivered.
+    #[serde(default)]
+    pub allow_stale: bool,
+    /// Whether the record stands among the dead letters.
+    #[serde(default)]
+    pub settles: bool,
+}
+
+/// A record to be delivered to one target again. Schema: `schemas/Redelivery.avsc`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redelivery {
+    /// Id of the replay.
+    pub replay_id: String,
+    /// Name of the target.
+    pub target: String,
+    /// Key of the record.
+    pub key: Option<String>,
+    /// Topic of the record, without prefix.
+    pub record_topic: String,
+    /// Partition of the record.
+    pub record_partition: i32,
+    /// Offset of the record.
+    pub record_offset: i64,
+    /// The record's value as it stands in its topic.
+    #[serde(with = "serde_bytes")]
+    pub value: Vec<u8>,
+    /// The record's headers, as far as they are needed.
+    pub headers: BTreeMap<String, ByteBuf>,
+    /// When the replay was asked for.
+    pub requested_at: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Deliver it even when a newer record of its entity was delivered.
+    #[serde(default)]
+    pub allow_stale: bool,
+    /// Whether the record stands among the dead letters: its delivery settles that.
+    #[serde(default)]
+    pub settles: bool,
+    /// When the last try before the replay began, at the latest; none for when the replay was asked for.
+    #[serde(default)]
+    pub tried_at: Option<Timestamp>,
+    /// Time between this record of the replay and the next, in all instances together, in microseconds; 0 for as fast
+    /// as they go.
+    #[serde(default)]
+    pub interval_us: i64,
+}
+
+/// How far one target has come in one partition, or with one entity of it. Schema: `schemas/Progress.avsc`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Record topic, without prefix.
@@ -78,6 +135,12 @@ pub struct Progress {
     pub at: Timestamp,
     /// Id of the delivery instance.
     pub worker_id: String,
+    /// Key of a record; the row then says nothing of the partition, but which of the entity's records the target has had.
+    #[serde(default)]
+    pub entity: Option<String>,
+    /// When the newest record of the entity that the target has had happened.
+    #[serde(default)]
+    pub delivered_to: Option<Timestamp>,
 }
 
 /// Tries of an open record.

@@ -1,8 +1,9 @@
 //! What an operator asks of a quarantined event: headers of a row of `received.*` that Ledgerhook alone writes. The
 //! receiver gives its rows a fixed set of headers, so no provider can set these.
 
-/// Id of the operation, on a row that is to be decided again.
-const REPLAY: &str = "lh_replay_id";
+/// Id of the operation, on a row that is to be decided or delivered again.
+pub const REPLAY_HEADER: &str = "lh_replay_id";
+const REPLAY: &str = REPLAY_HEADER;
 /// Beside it, where another body of a known id is to be taken as a new revision.
 const ACCEPT_REVISION: &str = "lh_accept_revision";
 /// Id of the operation, on a row that is to be let go.

@@ -23,9 +23,9 @@ pub use audit::AuditEntry;
 pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256};
-pub use holding::{Parked, Progress, Tried};
+pub use holding::{Parked, Progress, Redelivered, Redelivery, Tried};
 pub use json::ToJson;
-pub use mark::Mark;
+pub use mark::{Mark, REPLAY_HEADER};
 pub use money::{Decimal, DecimalError};
 pub use records::{
     CaseRecord, Clause, ComplianceRecord, ContractRecord, Customer, Direction, FeedRecord, InvoiceLine, InvoiceRecord,

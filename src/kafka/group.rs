@@ -150,6 +150,8 @@ pub struct Member {
     consumer: BaseConsumer<Context>,
     group: String,
     start: Start,
+    /// A topic that is begun with its first record, whatever `start` says.
+    whole: Option<String>,
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
     /// Proof of the membership under which the present assignment was given; none without one.
@@ -192,7 +194,12 @@ impl Member {
         let topic = topics.first().cloned().unwrap_or_default();
         let (now, group) = (Instant::now(), group.to_owned());
         let (sight, waits) = (Sight::new(now), Some(now));
-        Ok(Self { consumer, group, start, gaining: None, proof: None, sight, waits, topic })
+        Ok(Self { consumer, group, start, whole: None, gaining: None, proof: None, sight, waits, topic })
+    }
+
+    /// Begins this topic (Kafka's name) with its first record, where nothing was committed of it.
+    pub fn start_earliest(&mut self, topic: &str) {
+        self.whole = Some(topic.to_owned());
     }
 
     /// Waits up to `wait` for what comes next.
@@ -347,6 +354,7 @@ impl Member {
     fn first(&self, topic: &str, number: i32) -> Result<i64, KafkaError> {
         let (low, high) = self.consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT)?;
         match self.start {
+            _ if self.whole.as_deref() == Some(topic) => Ok(low),
             Start::Earliest => Ok(low),
             Start::Now => Ok(high),
             Start::At(time) => {

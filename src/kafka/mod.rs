@@ -31,6 +31,7 @@ pub mod layout;
 pub mod lookup;
 pub mod partition;
 pub mod produce;
+pub mod records;
 pub mod registry;
 pub mod report;
 pub mod restore;

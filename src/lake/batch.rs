@@ -99,6 +99,7 @@ fn letter(topic: &str, partition: i32, offset: i64, value: Vec<u8>, unfit: &Unfi
         attempts_total: 0,
         attempts: Vec::new(),
         replay_id: None,
+        settled: None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::kafka::layout::{Ground, LayoutError};
 use crate::kafka::partition;
 use crate::kafka::restore::{self, RestoreError};
 use crate::lifecycle::{self, Panicked};
-use crate::outcome::DeliveryState;
+use crate::outcome::{DeadLetterEnd, DeliveryState};
 use crate::topics;
 
 /// Bound on reading one part of the trace.
@@ -247,9 +247,14 @@ impl Trace {
     pub fn states(&self) -> Vec<(&str, DeliveryState)> {
         let state = |target: &String| {
             let newest = self.attempts.iter().rev().find(|a| a.value.target == *target);
-            match newest.map(|a| a.value.outcome) {
-                Some(AttemptOutcome::Delivered | AttemptOutcome::Duplicate) => DeliveryState::Delivered,
-                _ if self.dead_letters.iter().any(|d| d.value.target == *target) => DeliveryState::DeadLettered,
+            let letter = self.dead_letters.iter().rev().find(|d| d.value.target == *target);
+            match (newest.map(|a| a.value.outcome), letter) {
+                (Some(AttemptOutcome::Delivered | AttemptOutcome::Duplicate), _) => DeliveryState::Delivered,
+                (Some(AttemptOutcome::Filtered), _) => DeliveryState::Filtered,
+                (_, Some(letter)) if letter.value.settled.is_none() => DeliveryState::DeadLettered,
+                (_, Some(letter)) if letter.value.settled.as_deref() == Some(DeadLetterEnd::Discarded.name()) => {
+                    DeliveryState::Discarded
+                }
                 _ if self.parked.contains(target) => DeliveryState::Parked,
                 _ => DeliveryState::Waiting,
             }

@@ -3,79 +3,23 @@
 //! The quarantined envelope goes back unchanged, body and evidence with it, to the very partition it came from: there
 //! stands its id's marker. The router decides; see its table.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::audit;
+use super::error::OperateError;
+use super::read::each;
+use super::selection::{Candidate, Selection};
+use super::write::{Done, Writer};
 use crate::avro::AvroError;
-use crate::event::{AuditEntry, Envelope, Mark, Quarantined, Sha256, Timestamp, ToJson as _};
-use crate::kafka::codec::DecodeError;
+use crate::event::{AuditEntry, Envelope, Mark, Quarantined, Sha256, Timestamp};
 use crate::kafka::group::Incoming;
 use crate::kafka::headers::Headers;
-use crate::kafka::layout::{Encoders, Ground, LayoutError};
+use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::produce::Outgoing;
-use crate::kafka::restore::{self, RestoreError};
-use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::topics;
-
-/// Most events of one transaction: its rows are held back from every reader until it ends.
-pub const BATCH: usize = 500;
-/// Bound on reading `quarantine` once.
-const READ_BOUND: Duration = Duration::from_secs(600);
-/// Bound on one transaction.
-const TRANSACTION: Duration = Duration::from_secs(30);
-
-/// Why an operator's word could not be carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum OperateError {
-    /// The cluster is away.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The topic could not be read.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// A row could not be decoded.
-    #[error("{topic}/{partition}@{offset}: {cause}")]
-    Decode {
-        /// Topic of the row.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// Its offset.
-        offset: i64,
-        /// What was wrong.
-        cause: DecodeError,
-    },
-    /// A row could not be encoded.
-    #[error(transparent)]
-    Avro(#[from] AvroError),
-    /// Kafka did not take it, or its answer was lost.
-    #[error("after {done} events: {cause}; to ask again for all of them is safe")]
-    Transaction {
-        /// Events that were certainly written.
-        done: usize,
-        /// What failed.
-        cause: TransactionError,
-    },
-}
-
-/// Which events of the quarantine. Everything given has to hold.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// These ids; any where there are none.
-    pub ids: Vec<String>,
-    /// Of this source.
-    pub source: Option<String>,
-    /// Set aside for this reason.
-    pub reason: Option<String>,
-    /// Set aside at this time or later.
-    pub from: Option<Timestamp>,
-    /// Set aside before this time.
-    pub to: Option<Timestamp>,
-}
 
 /// An event that waits in quarantine, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,53 +44,17 @@ pub struct Aside {
     pub place: (i32, i64),
 }
 
-/// What was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done {
-    /// Id of the operation: header of each row, and in `audit`.
-    pub id: String,
-    /// Events written back.
-    pub events: usize,
-}
-
-impl Selection {
-    /// Whether it takes this event.
-    #[must_use]
-    pub fn takes(&self, aside: &Aside) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&aside.event_id))
-            && self.source.as_ref().is_none_or(|source| *source == aside.source)
-            && self.reason.as_ref().is_none_or(|reason| *reason == aside.reason)
-            && self.from.is_none_or(|from| aside.quarantined_at >= from)
-            && self.to.is_none_or(|to| aside.quarantined_at < to)
-    }
-
-    /// Whether it leaves anything out.
-    #[must_use]
-    pub const fn is_everything(&self) -> bool {
-        self.ids.is_empty()
-            && self.source.is_none()
-            && self.reason.is_none()
-            && self.from.is_none()
-            && self.to.is_none()
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "ids": self.ids.iter().take(20).collect::<Vec<_>>(),
-            "source": self.source,
-            "reason": self.reason,
-            "from": self.from.to_json(),
-            "to": self.to.to_json(),
-        })
-    }
-}
-
 impl Aside {
     fn of(row: &Incoming, aside: Quarantined) -> Self {
         let Quarantined { envelope, reason, detail, quarantined_at, .. } = aside;
         let Envelope { source, event_id, event_type, body_sha256, received_at, .. } = envelope;
         let place = (row.partition.number, row.offset);
         Self { source, event_id, event_type, body_sha256, received_at, reason, detail, quarantined_at, place }
+    }
+
+    fn candidate(&self) -> Candidate<'_> {
+        let Self { event_id, source, reason, quarantined_at, .. } = self;
+        Candidate { event_id, source, target: None, reason, at: *quarantined_at }
     }
 
     /// For programs.
@@ -171,7 +79,7 @@ impl Aside {
 /// When the topic cannot be read or a row not be decoded.
 pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Result<Vec<Aside>, OperateError> {
     let mut waiting: HashMap<(String, String, Sha256), Aside> = HashMap::new();
-    each(ground, runtime, |row, aside| {
+    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
         let is_settled = aside.settled.is_some();
         let aside = Aside::of(row, aside);
         let key = (aside.source.clone(), aside.event_id.clone(), aside.body_sha256);
@@ -182,7 +90,7 @@ pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Resu
         }
         Ok(())
     })?;
-    let mut waiting: Vec<Aside> = waiting.into_values().filter(|aside| selection.takes(aside)).collect();
+    let mut waiting: Vec<Aside> = waiting.into_values().filter(|aside| selection.takes(aside.candidate())).collect();
     waiting.sort_by_key(|aside| (aside.quarantined_at, aside.place));
     Ok(waiting)
 }
@@ -194,7 +102,7 @@ pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Resu
 pub fn bodies(ground: &Ground, runtime: &Handle, wanted: &[Aside]) -> Result<Vec<Quarantined>, OperateError> {
     let places: HashSet<(i32, i64)> = wanted.iter().map(|aside| aside.place).collect();
     let mut found = Vec::new();
-    each(ground, runtime, |row, aside| {
+    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
         if places.contains(&(row.partition.number, row.offset)) {
             found.push(aside);
         }
@@ -215,49 +123,22 @@ pub fn act(
     mark: &Mark,
     selection: &Selection,
 ) -> Result<Done, OperateError> {
-    let mut done = Done { id: mark.id().to_owned(), events: 0 };
-    let transaction = |done: usize| move |cause| OperateError::Transaction { done, cause };
-    let id = format!("operate.{}", mark.id());
-    let transactions = Transactions::open(&ground.cluster, &id, TRANSACTION).map_err(transaction(0))?;
     let places: HashSet<(i32, i64)> = wanted.iter().map(|aside| aside.place).collect();
-    let mut pending: Vec<Outgoing> = Vec::with_capacity(BATCH);
-    let mut commit = |pending: &mut Vec<Outgoing>| {
-        if pending.is_empty() {
+    let entry = |events| entry(mark, selection, events);
+    let mut writer = Writer::open(ground, encoders, mark.id(), &entry)?;
+    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
+        if !places.contains(&(row.partition.number, row.offset)) {
             return Ok(());
         }
-        let entry = entry(mark, selection, pending.len());
-        pending.push(audit::record(ground, encoders, &entry)?);
-        let written = transactions.begin().and_then(|()| {
-            pending.iter().try_for_each(|record| transactions.send(record))?;
-            transactions.commit(&|why| tracing::warn!(why, "still waiting for Kafka"))
-        });
-        if let Err(cause) = written {
-            // Where the broker does not hear it, it ends the transaction at its timeout.
-            drop(transactions.abort());
-            return Err(transaction(done.events)(cause));
-        }
-        done.events += pending.len() - 1;
-        pending.clear();
-        Ok(())
-    };
-    each(ground, runtime, |row, aside| {
-        if places.contains(&(row.partition.number, row.offset)) {
-            pending.push(marked(ground, encoders, &aside, mark)?);
-        }
-        if pending.len() >= BATCH { commit(&mut pending) } else { Ok(()) }
+        writer.push(marked(ground, encoders, &aside, mark)?)
     })?;
-    commit(&mut pending)?;
-    Ok(done)
+    writer.finish()
 }
 
 fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
     let (action, accept) = match mark {
         Mark::Replay { accept_revision, .. } => ("quarantine.replay", *accept_revision),
         Mark::Discard { .. } => ("quarantine.discard", false),
-    };
-    let subject = match selection.ids.as_slice() {
-        [id] => id.clone(),
-        _ => format!("{events} events"),
     };
     let detail = json!({
         "operation": mark.id(),
@@ -269,7 +150,7 @@ fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
         at: Timestamp::now(),
         actor: audit::actor(),
         action: action.to_owned(),
-        subject,
+        subject: selection.subject(events),
         detail: Some(detail.to_string()),
         request_id: None,
     }
@@ -287,42 +168,5 @@ fn marked(ground: &Ground, encoders: &Encoders, aside: &Quarantined, mark: &Mark
         key: envelope.event_id.clone().into_bytes(),
         headers: mark.headers().into_iter().fold(headers, |headers, (name, value)| headers.with(name, value)),
         timestamp_ms: Some(Timestamp::now().as_millis()),
-    })
-}
-
-/// Every row of `quarantine`, in order within each partition; nothing more after the first fault.
-fn each(
-    ground: &Ground,
-    runtime: &Handle,
-    mut take: impl FnMut(&Incoming, Quarantined) -> Result<(), OperateError>,
-) -> Result<(), OperateError> {
-    let decoder = ground.decoder();
-    let partitions = ground.partitions_of(topics::QUARANTINE)?;
-    let mut fault = None;
-    restore::read_to_end(&ground.cluster, &partitions, READ_BOUND, |row| {
-        if fault.is_some() {
-            return;
-        }
-        let decoded = decoder.decode_blocking::<Quarantined>(runtime, row.value.as_deref());
-        let taken = match decoded {
-            Ok(aside) => take(&row, aside),
-            Err(cause) => Err(OperateError::Decode {
-                topic: row.partition.topic.clone(),
-                partition: row.partition.number,
-                offset: row.offset,
-                cause,
-            }),
-        };
-        fault = taken.err();
-    })?;
-    fault.map_or(Ok(()), Err)
-}
-
-/// How many events of each reason.
-#[must_use]
-pub fn by_reason(waiting: &[Aside]) -> BTreeMap<&str, usize> {
-    waiting.iter().fold(BTreeMap::new(), |mut counts, aside| {
-        *counts.entry(aside.reason.as_str()).or_default() += 1;
-        counts
     })
 }

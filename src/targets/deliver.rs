@@ -371,6 +371,12 @@ impl Answer {
         Self { verdict: of_fault(fault), status: None, excerpt: None, fault: detail, notes: Vec::new() }
     }
 
+    /// A record that is not sent, by this name and for this reason.
+    #[must_use]
+    pub fn left_out(name: &str, what: &str) -> Self {
+        left_out(name, what)
+    }
+
     pub(super) fn of_template(error: &TemplateError) -> Self {
         Self::of_fault(&Fault::Unsendable(error.to_string()))
     }

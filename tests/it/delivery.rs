@@ -6,6 +6,7 @@ mod described;
 mod limits;
 mod once;
 mod parked;
+mod replayed;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};

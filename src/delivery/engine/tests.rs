@@ -5,6 +5,7 @@
 //! `LEDGERHOOK_SEED=17 cargo test --lib histories -- --nocapture` replays one history and tells its steps.
 
 mod calm;
+mod end;
 mod group;
 mod store;
 mod target;
@@ -32,7 +33,9 @@ fn history(seed: u64) -> World {
     for _ in 0..700 {
         match world.rng.random_range(0..1000) {
             0..120 => world.produce(),
-            120..300 => world.read(),
+            120..270 => world.read(),
+            270..285 => world.ask_again(),
+            285..300 => world.read_again(),
             300..500 => world.dispatch(),
             500..640 => world.settle(),
             640..700 => world.fetch(),
@@ -74,6 +77,7 @@ fn histories(class: usize, count: u64) -> Counts {
     println!("{totals:?}");
     // Histories in which nothing happens show nothing.
     assert!(totals.repeats > 1_000 && totals.parked > 1_000 && totals.fetches > 1_000, "{totals:?}");
+    assert!(totals.again > 1_000 && totals.stale > 100, "{totals:?}");
     assert!(totals.crashes > 1_000 && totals.zombies > 100 && totals.dead > 50, "{totals:?}");
     totals
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::store::Batch;
-use super::world::{NODES, PARTITIONS, TIMEOUT, WIRE, World, partition};
+use super::store::{Batch, Row};
+use super::world::{Job, NODES, PARTITIONS, TIMEOUT, WIRE, World, again, number, partition};
 use crate::delivery::engine::Engine;
 use crate::delivery::lane::{Lane, Waiting};
 use crate::delivery::progress::Position;
@@ -16,6 +16,7 @@ impl World {
     pub(super) fn drop_all(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         node.engine.lost();
+        node.latest.clear();
         (node.batch, node.sealed) = (Batch::default(), None);
         node.fetches.clear();
         node.owned.clear();
@@ -121,15 +122,25 @@ impl World {
                 node.not_before = self.now + TIMEOUT;
             }
             node.read_to[*p] = position.next;
-            node.engine.plan.gain(position, self.store.ends[*p]);
+            node.engine.plan.gain(position, self.store.ends[*p], self.now);
+            let known = self.store.agains.get(p).cloned();
+            let (position, _) = known.unwrap_or((Position::new(again(*p), 0), n));
+            node.again_to[*p] = position.next;
+            node.engine.plan.gain(position, self.store.ends[*p], self.now);
         }
-        for (id, row) in self.store.parked.iter().filter(|(id, _)| owned.contains(&id.0)) {
-            let record = self.logs[id.0][id.1];
-            let lane = Lane { partition: partition(id.0), key: vec![record.key] };
-            let standing = row.standing.unwrap_or_default();
-            let waiting = Waiting { offset: record.offset, place: row.place, standing };
-            node.engine.plan.restore(lane, waiting, self.now);
+        for (lane, time) in self.store.latest.iter().filter(|(lane, _)| owned.contains(&number(&lane.partition))) {
+            node.latest.note(lane, *time);
         }
-        node.owned = owned;
+        let mut parked: Vec<(&Job, &Row)> =
+            self.store.parked.iter().filter(|(job, _)| owned.contains(&job.id.0)).collect();
+        parked.sort_by_key(|(_, row)| (!row.leads, row.place));
+        let parked: Vec<(Job, Row)> = parked.into_iter().map(|(job, row)| (*job, *row)).collect();
+        for (job, row) in parked {
+            let record = self.logs[job.id.0][job.id.1];
+            let lane = Lane { partition: partition(job.id.0), key: vec![record.key] };
+            let waiting = Waiting { seat: self.seat(job), place: row.place, standing: row.standing };
+            self.nodes[n].engine.plan.restore(lane, waiting, self.now);
+        }
+        self.nodes[n].owned = owned;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
-use super::world::{Id, VALIDITY};
+use super::world::{Id, Job, VALIDITY};
 use crate::delivery::repeat::Step;
 use crate::targets::Idempotency;
 
@@ -26,12 +26,17 @@ impl Target {
     }
 
     /// Acts on a request; says whether it made a document or had it already.
-    pub(super) fn act(&mut self, id: Id, key: u8, step: Step, now: Instant) -> bool {
+    pub(super) fn act(&mut self, Job { id, again }: Job, key: u8, step: Step, now: Instant) -> bool {
         let has = self.documents.contains_key(&id);
         let known = match (self.class, step) {
             (_, Step::LookUp) | (Idempotency::Reject, _) => has,
             (Idempotency::Upsert, _) => {
-                self.write(id, key);
+                // Behind a newer one that nobody knows of yet: that one is sent again, and stands in the end.
+                if again.is_some() {
+                    self.last.insert((id.0, key), id.1);
+                } else {
+                    self.write(id, key);
+                }
                 self.documents.insert(id, 1);
                 return !has;
             }
@@ -45,7 +50,10 @@ impl Target {
         let documents = self.documents.entry(id).or_insert(0);
         *documents += 1;
         assert_eq!(*documents, 1, "a second document of {id:?}");
-        self.write(id, key);
+        // What was given up may come to the target behind its successors, on an operator's word.
+        if again.is_none() {
+            self.write(id, key);
+        }
         true
     }
 
@@ -54,6 +62,11 @@ impl Target {
         let last = self.last.entry((id.0, key)).or_insert(id.1);
         assert!(*last <= id.1, "{id:?} arrives behind its successor {last}");
         *last = id.1;
+    }
+
+    /// The record of a key that was written last.
+    pub(super) fn stands(&self, p: usize, key: u8) -> Option<usize> {
+        self.last.get(&(p, key)).copied()
     }
 
     pub(super) fn has(&self, id: Id) -> bool {

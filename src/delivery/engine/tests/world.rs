@@ -1,6 +1,7 @@
 //! Kafka, a target and some deliverers as a model: what is committed is committed whole, everything else can be lost.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -9,10 +10,12 @@ use tokio::time::Instant;
 
 use super::store::{Batch, Sealed, Store};
 use super::target::Target;
-use crate::config::{OnGiveUp, Retry};
+use crate::config::{OnGiveUp, OnStale, Retry};
 use crate::delivery::engine::{Engine, Rules};
-use crate::delivery::lane::{Fetch, Go, Lane, Limits, Ticket};
+use crate::delivery::lane::{Fetch, Go, Lane, Limits, Seat, Ticket, Try};
+use crate::delivery::latest::Latest;
 use crate::delivery::repeat::Step;
+use crate::delivery::room::Asked;
 use crate::delivery::schedule::Policy;
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::kafka::group::Partition;
@@ -27,12 +30,29 @@ pub(super) const VALIDITY: Duration = Duration::from_secs(40);
 pub(super) const MAX_IN_FLIGHT: usize = 6;
 pub(super) const PARTITIONS: usize = 3;
 pub(super) const NODES: usize = 3;
-const KEYS: u8 = 6;
+pub(super) const KEYS: u8 = 6;
 /// What is still on the wire when a process is killed arrives within this time.
 pub(super) const WIRE: Duration = Duration::from_millis(100);
 
 /// Partition and index of a record.
 pub(super) type Id = (usize, usize);
+
+/// What is delivered: a record as it came, or as a replay asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Job {
+    pub(super) id: Id,
+    /// Index in the partition's redeliveries.
+    pub(super) again: Option<usize>,
+}
+
+/// A redelivery as it stands in its topic: a record's index, and whether it goes though it is stale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) offset: i64,
+    pub(super) index: usize,
+    pub(super) allow_stale: bool,
+    pub(super) tried: Instant,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
@@ -43,12 +63,15 @@ pub(super) struct Record {
 }
 
 pub(super) struct Node {
-    pub(super) engine: Engine<Id>,
+    pub(super) engine: Engine<Job>,
+    pub(super) latest: Latest,
     /// How many processes it has been.
     pub(super) incarnation: u64,
     pub(super) generation: u64,
     pub(super) owned: BTreeSet<usize>,
     pub(super) read_to: [i64; PARTITIONS],
+    /// The same of redeliveries.
+    pub(super) again_to: [i64; PARTITIONS],
     pub(super) batch: Batch,
     pub(super) sealed: Option<Sealed>,
     pub(super) fetches: Vec<Fetch>,
@@ -75,7 +98,7 @@ pub(super) enum Fate {
 pub(super) struct Flight {
     pub(super) node: usize,
     pub(super) ticket: Ticket,
-    pub(super) id: Id,
+    pub(super) job: Job,
     pub(super) n: u32,
     pub(super) step: Step,
     pub(super) started: Instant,
@@ -98,6 +121,9 @@ pub(super) struct Counts {
     pub(super) dead: usize,
     pub(super) crashes: usize,
     pub(super) zombies: usize,
+    pub(super) again: usize,
+    pub(super) stale: usize,
+    pub(super) looked: usize,
 }
 
 impl Counts {
@@ -110,6 +136,9 @@ impl Counts {
         self.dead += other.dead;
         self.crashes += other.crashes;
         self.zombies += other.zombies;
+        self.again += other.again;
+        self.stale += other.stale;
+        self.looked += other.looked;
     }
 }
 
@@ -121,6 +150,8 @@ pub(super) struct World {
     pub(super) t0: Instant,
     pub(super) now: Instant,
     pub(super) logs: Vec<Vec<Record>>,
+    /// Redeliveries.
+    pub(super) asked: Vec<Vec<Again>>,
     pub(super) store: Store,
     pub(super) target: Target,
     pub(super) nodes: Vec<Node>,
@@ -136,6 +167,16 @@ pub(super) struct World {
 
 pub(super) fn partition(p: usize) -> Partition {
     Partition { topic: "invoices".to_owned(), number: i32::try_from(p).unwrap() }
+}
+
+/// When a record happened: in the order of its topic.
+pub(super) fn happened((_, i): Id) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(i).unwrap())
+}
+
+/// The partition of redeliveries beside it.
+pub(super) fn again(p: usize) -> Partition {
+    Partition { topic: "redeliver.erp".to_owned(), number: i32::try_from(p).unwrap() }
 }
 
 pub(super) fn number(partition: &Partition) -> usize {
@@ -166,6 +207,7 @@ impl World {
             t0: now,
             now,
             logs: vec![Vec::new(); PARTITIONS],
+            asked: vec![Vec::new(); PARTITIONS],
             store: Store { log: vec![Vec::new(); PARTITIONS], ends: vec![0; PARTITIONS], ..Store::default() },
             target: Target::new(class),
             nodes: Vec::new(),
@@ -182,10 +224,12 @@ impl World {
             let rng = SmallRng::seed_from_u64(seed + u64::try_from(node).unwrap());
             world.nodes.push(Node {
                 engine: Engine::new(rules, rng),
+                latest: Latest::new(OnStale::Skip),
                 incarnation: 0,
                 generation: 0,
                 owned: BTreeSet::new(),
                 read_to: [0; PARTITIONS],
+                again_to: [0; PARTITIONS],
                 batch: Batch::default(),
                 sealed: None,
                 fetches: Vec::new(),
@@ -238,12 +282,60 @@ impl World {
         let record = self.logs[p][i];
         node.read_to[p] = record.offset + 1;
         let lane = Lane { partition: partition(p), key: vec![record.key] };
-        let change = node.engine.plan.read(lane, record.offset, Timestamp::default(), (p, i), self.now);
+        let job = Job { id: (p, i), again: None };
+        let change = node.engine.plan.read(lane, record.offset, Timestamp::default(), job, self.now);
         node.batch.changes.extend(change);
+    }
+
+    /// An operator asks for a record again that is over, whatever became of it.
+    pub(super) fn ask_again(&mut self) {
+        let over: Vec<Id> = self.store.delivered.iter().chain(&self.store.dead).copied().collect();
+        if over.is_empty() || self.asked.iter().map(Vec::len).sum::<usize>() >= 40 {
+            return;
+        }
+        let (p, index) = over[self.rng.random_range(0..over.len())];
+        // Twice at a time is as good as once.
+        for _ in 0..self.rng.random_range(1..3) {
+            let offset = self.asked[p].last().map_or(0, |again| again.offset) + self.rng.random_range(1..3);
+            // Upserts of what is old would undo what is new.
+            let allow_stale = self.class != Idempotency::Upsert && self.rng.random_bool(0.5);
+            self.asked[p].push(Again { offset, index, allow_stale, tried: self.now });
+        }
+    }
+
+    pub(super) fn read_again(&mut self) {
+        let Some(n) = self.some_node(|node| !node.owned.is_empty() && !node.engine.room.is_full()) else { return };
+        let owned: Vec<usize> = self.nodes[n].owned.iter().copied().collect();
+        let p = owned[self.rng.random_range(0..owned.len())];
+        self.read_again_one(n, p);
+    }
+
+    pub(super) fn read_again_one(&mut self, n: usize, p: usize) {
+        let node = &mut self.nodes[n];
+        let next = self.asked[p].iter().position(|again| again.offset >= node.again_to[p]);
+        let Some(i) = next.filter(|_| !node.engine.room.is_full()) else { return };
+        let Again { offset, index, tried, .. } = self.asked[p][i];
+        node.again_to[p] = offset + 1;
+        node.engine.redeliver(Asked {
+            lane: Lane { partition: partition(p), key: vec![self.logs[p][index].key] },
+            from: again(p),
+            offset,
+            record: Arc::new(Job { id: (p, index), again: Some(i) }),
+            tried,
+            interval: Duration::from_millis(50),
+        });
+    }
+
+    pub(super) fn admit(&mut self, n: usize) {
+        let changes = self.nodes[n].engine.admit(self.now);
+        self.nodes[n].batch.changes.extend(changes);
     }
 
     pub(super) fn dispatch(&mut self) {
         let Some(n) = self.some_node(|node| !node.unproven) else { return };
+        if self.now >= self.nodes[n].not_before {
+            self.admit(n);
+        }
         for _ in 0..self.rng.random_range(1..8) {
             if !self.dispatch_one(n) {
                 return;
@@ -260,10 +352,16 @@ impl World {
             None => return false,
             Some(Go::Fetch(fetch)) => node.fetches.push(fetch),
             Some(Go::Try(next)) => {
-                let id = *next.record;
+                let job = *next.record;
                 assert!(node.window.is_none_or(|until| self.now >= until), "a try inside a window");
-                self.check_order(id);
-                self.depart(n, id, next.ticket, next.n, next.step);
+                let happened = Some(happened(job.id));
+                let allowed = job.again.map(|i| self.asked[job.id.0][i].allow_stale);
+                if node.latest.supersedes(&next.ticket.lane, happened, allowed) {
+                    self.leave_out(n, job, &next);
+                    return true;
+                }
+                self.check_order(job);
+                self.depart(n, job, next.ticket, next.n, next.step);
             }
         }
         let unsettled = self.nodes[n].engine.plan.unsettled();
@@ -272,9 +370,38 @@ impl World {
         true
     }
 
-    /// What stands before a record of its key is over, for good, and nothing behind it was ever sent.
-    fn check_order(&mut self, (p, i): Id) {
+    /// What is older than what the target has had is not sent.
+    fn leave_out(&mut self, n: usize, job: Job, next: &Try<Job>) {
+        assert!(job.again.is_some(), "records come in the order in which they happened");
+        self.counts.stale += 1;
+        self.tell(|| format!("node {n} leaves {job:?} out"));
+        let verdict = Verdict {
+            outcome: AttemptOutcome::Filtered,
+            reason: Reason::named("superseded", false),
+            scope: Scope::Record,
+            retry_after: None,
+        };
+        let node = &mut self.nodes[n];
+        let ended = node.engine.settle(&next.ticket, next.n, &verdict, self.now, self.now);
+        if ended.head.is_some() {
+            node.batch.attempts.push((job, next.n));
+            node.batch.left_out.push(job);
+        }
+        node.batch.changes.extend(ended.changes);
+    }
+
+    /// What stands before a record of its key is over, for good, and nothing behind it was ever sent. Of one key there is
+    /// one try at a time that anyone waits for.
+    fn check_order(&mut self, Job { id: (p, i), again }: Job) {
         let key = self.logs[p][i].key;
+        for flight in self.flights.iter().filter(|flight| flight.heard && flight.end_at > self.now) {
+            let (of, at) = flight.job.id;
+            let same = of == p && self.logs[p][at].key == key;
+            assert!(!same || self.nodes[flight.node].frozen, "{:?} is sent beside {:?}", (p, i), flight.job);
+        }
+        if again.is_some() {
+            return;
+        }
         for earlier in (0..i).filter(|j| self.logs[p][*j].key == key) {
             let over = self.store.delivered.contains(&(p, earlier)) || self.store.dead.contains(&(p, earlier));
             assert!(over, "{:?} overtakes {earlier}", (p, i));
@@ -289,8 +416,14 @@ impl World {
         *last = i;
     }
 
-    fn depart(&mut self, node: usize, id: Id, ticket: Ticket, n: u32, step: Step) {
+    fn depart(&mut self, node: usize, job: Job, ticket: Ticket, n: u32, step: Step) {
+        let id = job.id;
         let record = self.logs[id.0][id.1];
+        if job.again.is_some() && n == 1 {
+            self.counts.looked += usize::from(step == Step::LookUp);
+            let looks = matches!(self.class, Idempotency::LookUp { .. } | Idempotency::Key { .. });
+            assert_eq!(step == Step::LookUp, looks, "the first try of a redelivery");
+        }
         self.counts.tries += 1;
         self.counts.look_ups += usize::from(step == Step::LookUp);
         self.counts.repeats += usize::from(n > 1 || self.target.has(id));
@@ -319,11 +452,11 @@ impl World {
             _ => Duration::ZERO,
         };
         let end_at = if fate == Fate::Late { self.now + TIMEOUT } else { self.now + there + back };
-        self.tell(|| format!("node {node} tries {id:?} key {} n {n} {step:?}: {fate:?}", record.key));
+        self.tell(|| format!("node {node} tries {job:?} key {} n {n} {step:?}: {fate:?}", record.key));
         self.flights.push(Flight {
             node,
             ticket,
-            id,
+            job,
             n,
             step,
             started: self.now,
@@ -342,9 +475,9 @@ impl World {
             .collect();
         acting.sort_by_key(|f| self.flights[*f].act_at);
         for f in acting {
-            let (id, step, at) = (self.flights[f].id, self.flights[f].step, self.flights[f].act_at.unwrap());
-            let key = self.logs[id.0][id.1].key;
-            self.flights[f].made = Some(self.target.act(id, key, step, at));
+            let (job, step, at) = (self.flights[f].job, self.flights[f].step, self.flights[f].act_at.unwrap());
+            let key = self.logs[job.id.0][job.id.1].key;
+            self.flights[f].made = Some(self.target.act(job, key, step, at));
         }
         let now = self.now;
         self.flights.retain(|f| f.heard || (f.act_at.is_some() && f.made.is_none() && f.act_at.unwrap() > now));
@@ -374,7 +507,7 @@ impl World {
     fn settle_one(&mut self, f: usize) {
         let flight = &mut self.flights[f];
         flight.heard = false;
-        let (n, id, made) = (flight.node, flight.id, flight.made);
+        let (n, job, made) = (flight.node, flight.job, flight.made);
         let verdict = verdict(flight.fate, flight.class_says(made));
         let node = &mut self.nodes[n];
         let ended = node.engine.settle(&flight.ticket, flight.n, &verdict, flight.started, self.now);
@@ -383,15 +516,21 @@ impl World {
             node.window = node.window.max(Some(until));
         }
         let tries = flight.n;
-        let told = format!("node {n}: {id:?} n {tries} ended {:?}, due {:?}", verdict.outcome, ended.due.is_some());
+        let told = format!("node {n}: {job:?} n {tries} ended {:?}, due {:?}", verdict.outcome, ended.due.is_some());
         if flight.act_at.is_none() || made.is_some() {
             self.flights.swap_remove(f);
         }
         if ended.head.is_some() {
-            node.batch.attempts.push((id, tries));
+            node.batch.attempts.push((job, tries));
             match (ended.finished, ended.gave_up) {
-                (true, Some(_)) => node.batch.dead.push(id),
-                (true, None) => node.batch.delivered.push(id),
+                (true, Some(_)) => node.batch.dead.push(job),
+                (true, None) => {
+                    node.batch.delivered.push(job);
+                    let lane = Lane { partition: partition(job.id.0), key: vec![self.logs[job.id.0][job.id.1].key] };
+                    if node.latest.note(&lane, happened(job.id)) {
+                        node.batch.latest.push((lane, happened(job.id)));
+                    }
+                }
                 (false, _) => {}
             }
         }
@@ -404,12 +543,19 @@ impl World {
         let node = &mut self.nodes[n];
         let fetch = node.fetches.swap_remove(self.rng.random_range(0..node.fetches.len()));
         let p = number(&fetch.ticket.lane.partition);
-        let found = self.store.log[p].iter().find(|(offset, id, row)| {
-            let tries = row.as_ref().map(|row| row.standing.map_or(0, |standing| standing.tries));
-            *offset >= fetch.place && self.logs[p][id.1].offset == fetch.ticket.offset && tries == Some(fetch.tries)
+        let found = self.store.log[p].iter().find(|(offset, job, row)| {
+            let tries = row.as_ref().map(|row| row.standing.tries);
+            *offset >= fetch.place && self.seat(*job) == fetch.ticket.seat && tries == Some(fetch.tries)
         });
-        let id = found.unwrap_or_else(|| panic!("node {n} finds no row for {fetch:?}")).1;
-        self.counts.fetches += usize::from(node.engine.plan.fetched(&fetch.ticket, id));
+        let job = found.unwrap_or_else(|| panic!("node {n} finds no row for {fetch:?}")).1;
+        self.counts.fetches += usize::from(self.nodes[n].engine.plan.fetched(&fetch.ticket, job));
+    }
+
+    /// The row that a job came by.
+    pub(super) fn seat(&self, job: Job) -> Seat {
+        let (p, i) = job.id;
+        job.again
+            .map_or_else(|| Seat::Record(self.logs[p][i].offset), |again| Seat::Redelivery(self.asked[p][again].offset))
     }
 
     pub(super) fn commit(&mut self) {
@@ -419,81 +565,6 @@ impl World {
         } else {
             self.begin_commit(n, false);
         }
-    }
-
-    pub(super) fn delivered(&self) -> usize {
-        self.store.delivered.len()
-    }
-
-    pub(super) const fn tries_while_down(&self) -> usize {
-        self.tries_while_down
-    }
-
-    fn is_over(&self) -> bool {
-        (0..PARTITIONS).all(|p| {
-            (0..self.logs[p].len()).all(|i| {
-                let id = (p, i);
-                self.store.delivered.contains(&id) || self.store.dead.contains(&id)
-            })
-        })
-    }
-
-    /// Without further faults everything ends, in bounded time: nothing is missing.
-    pub(super) fn finish(&mut self) {
-        self.faults = false;
-        for log in &mut self.logs {
-            // Under `hold`, only someone who mends the record lets its key go on.
-            log.iter_mut().for_each(|record| record.poisoned = false);
-        }
-        for n in 0..NODES {
-            if self.nodes[n].frozen {
-                self.thaw(n);
-            }
-        }
-        self.rebalance();
-        self.run(3_000);
-        assert!(self.is_over(), "records are stuck");
-        self.advance(SETTLE + TIMEOUT);
-        self.rebalance();
-        assert!(self.store.parked.is_empty(), "{:?}", self.store.parked);
-        for (p, log) in self.logs.iter().enumerate() {
-            let end = log.last().map_or(0, |r| r.offset + 1);
-            let (position, _) = &self.store.positions[&p];
-            assert_eq!((position.next, position.open.as_slice(), position.handed_over), (end, &[][..], true));
-        }
-        for node in &self.nodes {
-            assert_eq!((node.engine.plan.in_flight(), node.engine.plan.parked(), node.engine.plan.kept()), (0, 0, 0));
-        }
-    }
-
-    /// Everything goes its way until all is over, at most so many rounds.
-    fn run(&mut self, rounds: usize) {
-        for _ in 0..rounds {
-            if self.is_over() {
-                return;
-            }
-            for n in 0..NODES {
-                self.round(n);
-            }
-            self.advance(if self.flights.is_empty() { Duration::from_millis(500) } else { WIRE });
-        }
-    }
-
-    fn round(&mut self, n: usize) {
-        self.settle_all(n);
-        if self.nodes[n].generation == 0 {
-            return;
-        }
-        self.commit_as(n, false);
-        while !self.nodes[n].fetches.is_empty() {
-            self.fetch();
-        }
-        for p in self.nodes[n].owned.clone() {
-            for _ in 0..10 {
-                self.read_one(n, p);
-            }
-        }
-        while self.dispatch_one(n) {}
     }
 }
 

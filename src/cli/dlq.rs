@@ -1,0 +1,172 @@
+//! `ledgerhook dlq`: what could not be delivered, and an operator's word on it.
+
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::ask::{Pace, asked, counted, named};
+use super::{Failure, Verdict, print};
+use crate::app;
+use crate::config::Config;
+use crate::event::{Timestamp, ToJson};
+use crate::operate::Selection;
+use crate::operate::dlq::{self, Letter};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List the dead letters that wait, all or a selection
+    List(Which),
+    /// Show dead letters with record and attempts
+    Show(Which),
+    /// Have records delivered again, each to its target alone, once
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        pace: Pace,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let records go for good; their dead letters are listed no longer
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// These events
+    #[arg(value_name = "EVENT_ID")]
+    ids: Vec<String>,
+    /// For this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Given up for this reason, e.g. rejected
+    #[arg(long)]
+    reason: Option<String>,
+    /// Given up at this time (RFC 3339) or later
+    #[arg(long, value_parser = Timestamp::parse)]
+    from: Option<Timestamp>,
+    /// Given up before this time
+    #[arg(long, value_parser = Timestamp::parse)]
+    to: Option<Timestamp>,
+    /// All that wait
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+impl Which {
+    fn selection(self) -> Selection {
+        let Self { ids, target, reason, from, to, all: _ } = self;
+        Selection { ids, target, reason, from, to, ..Selection::default() }
+    }
+
+    fn named(self) -> Result<Selection, Failure> {
+        let all = self.all;
+        named(self.selection(), all, "--target")
+    }
+}
+
+pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
+    let ground = app::ground(config)?;
+    let runtime = Handle::current();
+    let found = |selection: &Selection| block_in_place(|| dlq::waiting(&ground, &runtime, selection));
+    match command {
+        Command::List(which) => {
+            let waiting = found(&which.selection())?;
+            if json {
+                print::line(json!({ "waiting": waiting.iter().map(Letter::to_json).collect::<Vec<_>>() }));
+            } else {
+                waiting.iter().for_each(|letter| print::line(line(letter)));
+                print::line(summed(&waiting));
+            }
+            Ok(Verdict::Done)
+        }
+        Command::Show(which) => {
+            let waiting = found(&which.named()?)?;
+            let letters = block_in_place(|| dlq::bodies(&ground, &runtime, &waiting))?;
+            if json {
+                print::line(json!({ "waiting": letters.iter().map(ToJson::to_json).collect::<Vec<_>>() }));
+            } else {
+                letters.iter().for_each(|letter| print::line(format_args!("{:#}", letter.to_json())));
+            }
+            Ok(if waiting.is_empty() { nothing() } else { Verdict::Done })
+        }
+        Command::Replay { which, pace, yes } => {
+            let selection = which.named()?;
+            let (mut waiting, elsewhere): (Vec<Letter>, Vec<Letter>) =
+                found(&selection)?.into_iter().partition(|letter| config.targets.contains_key(&letter.target));
+            if !elsewhere.is_empty() {
+                eprintln!("{} are for no configured target and are left out", summed(&elsewhere));
+            }
+            if !pace.allow_stale && !waiting.is_empty() {
+                let (fresh, stale) = block_in_place(|| dlq::part_stale(&ground, &runtime, waiting))?;
+                if !stale.is_empty() {
+                    eprintln!(
+                        "{} are left out, since their target has had newer records of their entities: `discard` them, or `replay --allow-stale`",
+                        summed(&stale)
+                    );
+                }
+                waiting = fresh;
+            }
+            if waiting.is_empty() {
+                return Ok(nothing());
+            }
+            if !yes && !asked("replay", &format!("{}; {}", summed(&waiting), pace.told(waiting.len())))? {
+                eprintln!("nothing was done");
+                return Ok(Verdict::Failed);
+            }
+            let (encoders, _) = ground.look().await?;
+            let done = block_in_place(|| dlq::replay(&ground, &encoders, &runtime, &waiting, &selection, pace.pace()))?;
+            if json {
+                print::line(json!({ "operation": done.id, "action": "replay", "events": done.events }));
+            } else {
+                print::line(format_args!(
+                    "replay: {} records asked for again as operation {}; `ledgerhook dlq list` tells which are left",
+                    done.events, done.id
+                ));
+            }
+            Ok(Verdict::Done)
+        }
+        Command::Discard { which, yes } => {
+            let selection = which.named()?;
+            let waiting = found(&selection)?;
+            if waiting.is_empty() {
+                return Ok(nothing());
+            }
+            if !yes && !asked("discard", &summed(&waiting))? {
+                eprintln!("nothing was done");
+                return Ok(Verdict::Failed);
+            }
+            let (encoders, _) = ground.look().await?;
+            let done = block_in_place(|| dlq::discard(&ground, &encoders, &waiting, &selection))?;
+            if json {
+                print::line(json!({ "operation": done.id, "action": "discard", "events": done.events }));
+            } else {
+                print::line(format_args!("discard: {} dead letters let go as operation {}", done.events, done.id));
+            }
+            Ok(Verdict::Done)
+        }
+    }
+}
+
+fn nothing() -> Verdict {
+    eprintln!("no such dead letter waits");
+    Verdict::Failed
+}
+
+fn line(letter: &Letter) -> String {
+    let Letter { target, event_id, place: (topic, partition, offset), reason, dead_at, attempts, .. } = letter;
+    let detail = letter.detail.as_deref().unwrap_or_default();
+    let event_id = if event_id.is_empty() { "-" } else { event_id };
+    format!("{dead_at}  {target}  {event_id}  {topic}/{partition}@{offset}  {reason} after {attempts} tries  {detail}")
+}
+
+fn summed(waiting: &[Letter]) -> String {
+    counted("dead letters", waiting.iter().map(|letter| letter.reason.as_str()))
+}
