@@ -1,7 +1,7 @@
 //! Topics as they should be: created where missing, compared where they exist.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -19,6 +19,7 @@ use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::complaints::Complaints;
 use super::group::Partition;
 use super::report::{Existing, Fault, Report, compare, compare_pairs, is_config};
+use super::sight::CUT_OFF;
 use crate::topics::{MAX_RECORD_BYTES, Partitions, Topic};
 
 /// Between two looks for topics just created.
@@ -49,6 +50,8 @@ struct Clients {
     client: AdminClient<DefaultClientContext>,
     /// For metadata. It sends nothing, but unlike the other client it hands over what the library complains of.
     looker: BaseProducer<Complaints>,
+    /// Since when they have found nobody.
+    lost: Mutex<Option<Instant>>,
 }
 
 impl Clients {
@@ -58,7 +61,18 @@ impl Clients {
         settings.set_log_level(RDKafkaLogLevel::Error);
         let looker = settings.create_with_context(Complaints::default()).map_err(AdminError::Settings)?;
         let client = cluster.plain().create().map_err(AdminError::Settings)?;
-        Ok(Self { client, looker })
+        Ok(Self { client, looker, lost: Mutex::default() })
+    }
+
+    /// They found the cluster.
+    fn found(&self) {
+        self.looker.context().forget();
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// They did not; says for how long now.
+    fn lost(&self) -> Duration {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now).elapsed()
     }
 }
 
@@ -259,7 +273,7 @@ impl Admin {
             looker.poll(HEAR);
             match looked {
                 Ok(metadata) => {
-                    looker.context().forget();
+                    clients.found();
                     return Ok(metadata);
                 }
                 Err(cause) => {
@@ -276,10 +290,11 @@ impl Admin {
         Arc::clone(&*self.clients.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The cluster is away, or these clients cut off, see `sight`: those that complain of nothing are replaced.
+    /// The cluster is away, or these clients cut off, see `sight`: those that complain of nothing are replaced, and those
+    /// that have found nobody for long, whose complaint may be of another time.
     fn away(&self, clients: &Arc<Clients>, what: &str, cause: &KafkaError) -> AdminError {
         let complaint = clients.looker.context().last();
-        if complaint.is_none()
+        if (clients.lost() >= CUT_OFF || complaint.is_none())
             && let Ok(new) = Clients::new(&self.cluster)
         {
             let mut current = self.clients.write().unwrap_or_else(PoisonError::into_inner);
