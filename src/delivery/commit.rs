@@ -1,5 +1,6 @@
 //! Steps become known: rows and positions in one Kafka transaction, batched with those that ended together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,35 @@ impl Batch {
     }
 }
 
+/// The group's offsets as the last commit left them. Each one in a transaction is a record of the broker's own topic, so
+/// what stands there already is left out: of a target's hundred partitions a few move at one time.
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    known: BTreeMap<Partition, i64>,
+}
+
+impl Offsets {
+    /// Of these positions, which are all there are, those that moved since the last time; one where none did, which
+    /// proves as well as all of them that the partitions are ours.
+    pub(super) fn moved(&mut self, positions: Vec<(Partition, i64)>) -> Vec<(Partition, i64)> {
+        let proof = positions.first().cloned();
+        let mut moved = positions;
+        moved.retain(|(partition, next)| match self.known.get_mut(partition) {
+            Some(known) => std::mem::replace(known, *next) != *next,
+            None => self.known.insert(partition.clone(), *next).is_none(),
+        });
+        if moved.is_empty() {
+            moved.extend(proof);
+        }
+        moved
+    }
+
+    /// Forgets them: partitions were lost, or the outcome of a commit is not known.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
 /// Commits these rows and positions, as this member of its group. `waiting` hears why it takes longer than usual.
 ///
 /// # Errors
@@ -110,6 +140,19 @@ pub(super) fn commit(
 mod tests {
     use super::*;
     use crate::kafka::headers::Headers;
+
+    #[test]
+    fn offsets_that_stand_there_are_left_out_but_for_one() {
+        let at = |number, next| (Partition { topic: "invoices".to_owned(), number }, next);
+        let mut offsets = Offsets::default();
+        assert_eq!(offsets.moved(vec![at(0, 5), at(1, 7), at(2, 0)]), [at(0, 5), at(1, 7), at(2, 0)], "all are new");
+        assert_eq!(offsets.moved(vec![at(0, 5), at(1, 8), at(2, 0)]), [at(1, 8)]);
+        assert_eq!(offsets.moved(vec![at(0, 5), at(1, 8), at(2, 0)]), [at(0, 5)], "a proof");
+        assert_eq!(offsets.moved(vec![at(0, 4), at(1, 8), at(2, 0)]), [at(0, 4)], "back is moved as well");
+        assert_eq!(offsets.moved(Vec::new()), []);
+        offsets.clear();
+        assert_eq!(offsets.moved(vec![at(0, 4), at(1, 8)]), [at(0, 4), at(1, 8)]);
+    }
 
     #[test]
     fn a_batch_is_due_by_rows_or_time() {

@@ -98,6 +98,7 @@ impl Worker {
             let row = self.s.rows.progress(position, clock.at)?;
             self.batch.add(row, clock.now);
         }
+        let positions = self.offsets.moved(positions);
         let member = member.metadata().map(Arc::clone);
         let job = Job { rows: self.batch.take(), positions, member, began: clock.now };
         self.committing = Some(clock.now);

@@ -47,7 +47,7 @@
 //! | `dead-letters` | a record is given up, or cannot be decoded |
 //! | `parked` | a head failed (with its tries and times), a record queued behind one; a tombstone when it is finished |
 //! | `progress` | anything changed in its partition: next offset, what is open above it, what may have been sent |
-//! | the group's offsets | always, of all partitions: they prove that the partitions are ours |
+//! | the group's offsets | those that moved, or else one: it proves that the partitions are ours |
 //!
 //! A *redelivery* is a record that an operator asks for again, in the partition of `redeliver` that goes with its own. It
 //! waits in a room until no live record is ready and its replay's rate allows it, comes in behind all that its key has,

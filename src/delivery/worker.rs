@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt;
 use super::clock::Clock;
-use super::commit::Batch;
+use super::commit::{Batch, Offsets};
 use super::committer::Committer;
 use super::confer::Conferred;
 use super::engine::{Engine, Rules};
@@ -89,6 +89,7 @@ pub(super) struct Worker {
     /// Which of each entity's records the target has had.
     pub(super) latest: Latest,
     pub(super) batch: Batch,
+    pub(super) offsets: Offsets,
     /// When the commit under way began.
     pub(super) committing: Option<Instant>,
     /// Number of the session, which tells its commits from earlier ones'.
@@ -171,6 +172,7 @@ impl Worker {
             engine: Engine::new(rules, SmallRng::seed_from_u64(setup.seed)),
             latest: Latest::new(target.on_stale),
             batch: Batch::new(delivery.commit_records, delivery.commit_every),
+            offsets: Offsets::default(),
             // One place per try that may be under way (see `attempt::start`), per fetch, and for the commits of this
             // session and of the one before.
             heard: sync_channel(target.max_concurrency + MAX_WAITING + 2),
@@ -335,6 +337,7 @@ impl Worker {
         self.engine.lost();
         self.latest.clear();
         self.batch.take();
+        self.offsets.clear();
         self.committing = None;
         self.proved = None;
         self.not_before = None;
