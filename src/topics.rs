@@ -124,6 +124,10 @@ pub fn progress(target: &str) -> String {
     format!("progress.{target}")
 }
 
+/// Partition of `progress.<target>` in which the positions of all partitions stand; what is known of entities stands where
+/// their records do. What a transaction costs the broker, and how long it takes, goes by the partitions that it touches.
+pub const POSITIONS: i32 = 0;
+
 /// Name of the quarantine topic without prefix.
 pub const QUARANTINE: &str = "quarantine";
 /// Name of the dead-letter topic without prefix.

@@ -18,7 +18,7 @@ use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::Ground;
 use crate::kafka::restore::{RestoreError, read_to_end};
-use crate::topics;
+use crate::topics::{self, POSITIONS};
 
 /// Bound on reading what is known; under `max.poll.interval.ms` (5 min).
 const BOUND: Duration = Duration::from_secs(240);
@@ -74,8 +74,12 @@ pub(super) fn read(
     let mut known = Known::default();
 
     let topic = cluster.topic(&topics::progress(target));
-    let partitions: Vec<Partition> = of(&topic);
+    let mut partitions: Vec<Partition> = of(&topic);
+    if !numbers.contains(&POSITIONS) {
+        partitions.push(Partition { topic: topic.clone(), number: POSITIONS });
+    }
     let mut fault = None;
+    let mut elsewhere: HashMap<Partition, (Position, String)> = HashMap::new();
     read_to_end(cluster, &partitions, BOUND, |row| {
         match decoder.decode_blocking::<Progress>(runtime, row.value.as_deref()) {
             Ok(progress) => {
@@ -84,8 +88,9 @@ pub(super) fn read(
                     let lane = Lane { partition, key: entity.into_bytes() };
                     known.latest.extend(progress.delivered_to.map(|time| (lane, time)));
                 } else {
-                    let (position, writer) = position(partition.clone(), progress);
-                    known.positions.insert(partition, (position, writer));
+                    let is_home = row.partition.number == POSITIONS;
+                    let positions = if is_home { &mut known.positions } else { &mut elsewhere };
+                    positions.insert(partition.clone(), position(partition, progress));
                 }
             }
             Err(cause) => fault = Some(cause),
@@ -93,6 +98,10 @@ pub(super) fn read(
     })?;
     if let Some(cause) = fault.take() {
         return Err(UnknownState::Row { topic, cause });
+    }
+    // Earlier versions wrote a position where its records stand: older than any that stands at home.
+    for (partition, position) in elsewhere {
+        known.positions.entry(partition).or_insert(position);
     }
 
     let topic = cluster.topic(&topics::parked(target));

@@ -355,7 +355,7 @@ impl Rows {
         let place = format!("{}/{}", row.record_topic, row.record_partition);
         Ok(Row::Write(Outgoing {
             topic: self.progress_topic.clone(),
-            partition: Some(row.record_partition),
+            partition: Some(if row.entity.is_some() { row.record_partition } else { topics::POSITIONS }),
             key: row.entity.as_ref().map_or_else(|| place.clone(), |entity| format!("{place}/{entity}")).into_bytes(),
             value: self.encoders.progress.encode(row).map_err(|cause| Stopped::Row { topic: "progress", cause })?,
             headers: Headers::default(),

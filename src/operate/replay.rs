@@ -92,14 +92,20 @@ impl History {
     fn read(ground: &Ground, runtime: &Handle, target: &str) -> Result<Self, OperateError> {
         let mut history =
             Self { finished: HashMap::new(), parked: HashSet::new(), dead: HashSet::new(), latest: HashMap::new() };
-        each(ground, runtime, &topics::progress(target), |_, row: Progress| {
+        each(ground, runtime, &topics::progress(target), |read, row: Progress| {
             let Progress { record_topic, record_partition, entity, delivered_to, end_offset, open, .. } = row;
             if let Some(entity) = entity {
                 let entity = (record_topic, record_partition, entity.into_bytes());
                 history.latest.extend(delivered_to.map(|time| (entity, time)));
             } else {
                 let finished = (end_offset, open.into_iter().collect());
-                history.finished.insert((record_topic, record_partition), finished);
+                let place = (record_topic, record_partition);
+                // Elsewhere stands what earlier versions wrote.
+                if read.partition.number == topics::POSITIONS {
+                    history.finished.insert(place, finished);
+                } else {
+                    history.finished.entry(place).or_insert(finished);
+                }
             }
             Ok(())
         })?;
