@@ -2,13 +2,15 @@
 //! ([Kafka protocol binding](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md)),
 //! and W3C trace context.
 
+use std::borrow::Cow;
+
 use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
 
 use crate::event::Envelope;
 
 /// Headers of a record, in order, values as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, Vec<u8>)>);
+pub struct Headers(pub Vec<(Cow<'static, str>, Vec<u8>)>);
 
 /// What CloudEvents says of a record.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ impl Headers {
         ];
         Self(
             all.into_iter()
-                .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value.as_bytes().to_vec())))
+                .filter_map(|(name, value)| value.map(|value| (Cow::Borrowed(name), value.as_bytes().to_vec())))
                 .collect(),
         )
     }
@@ -73,7 +75,7 @@ impl Headers {
     /// These headers and one more.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.push((name.to_owned(), value.as_bytes().to_vec()));
+        self.0.push((Cow::Owned(name.to_owned()), value.as_bytes().to_vec()));
         self
     }
 
@@ -85,6 +87,6 @@ impl Headers {
 
     pub(super) fn from_kafka(headers: Option<&BorrowedHeaders>) -> Self {
         let Some(headers) = headers else { return Self::default() };
-        Self(headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect())
+        Self(headers.iter().map(|h| (Cow::Owned(h.key.to_owned()), h.value.unwrap_or_default().to_vec())).collect())
     }
 }

@@ -3,22 +3,44 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::outcome::Answer;
 use crate::telemetry::health::State;
 
+/// Body of a success.
+#[derive(Serialize)]
+struct Taken<'a> {
+    status: &'static str,
+    event_id: Option<&'a str>,
+    request_id: Uuid,
+}
+
+/// Body of everything else.
+#[derive(Serialize)]
+struct Refused {
+    error: Explained,
+    request_id: Uuid,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    code: &'static str,
+    message: &'static str,
+}
+
 /// The answer to a webhook; `event_id` where its event is durable.
 pub(super) fn webhook(answer: Answer, event_id: Option<&str>, request: Uuid) -> Response {
-    let body = match (explain(answer), event_id) {
-        (None, event_id) => json!({ "status": answer.name(), "event_id": event_id, "request_id": request }),
-        (Some(message), _) => {
-            json!({ "error": { "code": answer.name(), "message": message }, "request_id": request })
+    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = match explain(answer) {
+        None => of_json(status, &Taken { status: answer.name(), event_id, request_id: request }),
+        Some(message) => {
+            let error = Explained { code: answer.name(), message };
+            of_json(status, &Refused { error, request_id: request })
         }
     };
-    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = of_json(status, &body);
     let mut put = |name, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
     if let Some(seconds) = retry_after(answer) {
         put(header::RETRY_AFTER, seconds);
@@ -83,8 +105,9 @@ const fn explain(answer: Answer) -> Option<&'static str> {
     })
 }
 
-fn of_json(status: StatusCode, body: &serde_json::Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
+fn of_json(status: StatusCode, body: &impl Serialize) -> Response {
+    // Strings and flags: nothing that JSON cannot hold.
+    let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

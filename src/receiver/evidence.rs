@@ -68,8 +68,11 @@ fn headers(map: &HeaderMap, relied_on: &[&str]) -> BTreeMap<String, String> {
     let mut names: Vec<&str> = map.keys().map(header::HeaderName::as_str).filter(may_stay).collect();
     names.sort_unstable_by_key(|name| (!relied_on(name), *name));
     for name in names {
-        let values: Vec<_> = map.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        let value = values.join(", ");
+        let mut value = String::new();
+        for (n, one) in map.get_all(name).iter().enumerate() {
+            value.push_str(if n == 0 { "" } else { ", " });
+            value.push_str(&String::from_utf8_lossy(one.as_bytes()));
+        }
         let left = room.checked_sub(name.len() + value.len());
         if left.is_some() || relied_on(name) {
             room = left.unwrap_or(0);

@@ -81,7 +81,15 @@ pub fn extract(source: &Source, request: &Verified) -> Extract {
 
 /// What the first of the pointers that leads to something leads to. `null` is nothing.
 fn hit<'a>(members: &'a Value, pointers: &[String]) -> Option<&'a Value> {
-    pointers.iter().filter_map(|pointer| members.pointer(pointer)).find(|value| !value.is_null())
+    pointers.iter().filter_map(|pointer| at(members, pointer)).find(|value| !value.is_null())
+}
+
+/// What a pointer leads to. Most have one token, for which `Value::pointer` makes two strings and a list.
+fn at<'a>(members: &'a Value, pointer: &str) -> Option<&'a Value> {
+    match pointer.strip_prefix('/') {
+        Some(token) if members.is_object() && !token.contains(['/', '~']) => members.get(token),
+        _ => members.pointer(pointer),
+    }
 }
 
 /// The id: a string, or the text of an integer as it stands in the body.

@@ -70,6 +70,12 @@ fn look(method: &Method, at: impl FnOnce() -> Response) -> Response {
     if [Method::GET, Method::HEAD].contains(method) { at() } else { answer::only_get(Uuid::now_v7()) }
 }
 
+/// A UUIDv7. `Uuid::now_v7` asks the system for its random bits each time.
+fn request_id() -> Uuid {
+    let milliseconds = u64::try_from(Timestamp::now().as_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()
+}
+
 impl Receiver {
     /// Whether an event can be made durable now.
     fn state(&self) -> State {
@@ -81,7 +87,7 @@ impl Receiver {
 
     async fn answer(&self, request: Request) -> Response {
         let arrived = Instant::now();
-        let id = Uuid::now_v7();
+        let id = request_id();
         let live = Arc::clone(&self.live.borrow());
         let (head, mut body) = request.into_parts();
         let Some(served) = live.source(head.uri.path()) else {
