@@ -52,8 +52,11 @@ pub struct Target {
     pub timeout: Duration,
     /// Longest wait for the connection; part of `timeout`.
     pub connect_timeout: Duration,
-    /// Records under way at one time, in all instances together: sent, and their end not yet committed.
+    /// Records under way at the target at one time, in all instances together.
     pub max_concurrency: usize,
+    /// Records sent whose end is not committed yet, in all instances together: what a crash repeats at most. Not below
+    /// `max_concurrency`.
+    pub max_unsettled: usize,
     /// How fast records may be sent, in all instances together; none for as fast as they come.
     pub rate_limit: Option<RateLimit>,
     /// TLS beyond the usual.
@@ -160,6 +163,13 @@ impl Target {
         r.optional_text("preset", checks::some);
         agreed(&mut r, &description);
         let signing_secret = r.optional_secret("signing_secret");
+        let max_concurrency: usize = r.number("max_concurrency", 1..=1_000);
+        let max_unsettled: usize =
+            if r.has("max_unsettled") { r.number("max_unsettled", 1..=10_000) } else { max_concurrency };
+        if r.clean("max_concurrency") && r.clean("max_unsettled") && max_unsettled < max_concurrency {
+            let what = "`max_unsettled` is less than `max_concurrency`: what is under way is not settled yet";
+            r.fault_between("max_unsettled", "max_concurrency", Complaint::new(what));
+        }
         let said = if r.has("on_stale") { r.choice("on_stale", &ON_STALE) } else { None };
         let target = Self {
             name: name.to_owned(),
@@ -181,7 +191,8 @@ impl Target {
             }),
             timeout: r.duration("timeout", 100 * SECOND / 1_000..=600 * SECOND),
             connect_timeout: r.duration("connect_timeout", 100 * SECOND / 1_000..=60 * SECOND),
-            max_concurrency: r.number("max_concurrency", 1..=1_000),
+            max_concurrency,
+            max_unsettled,
             rate_limit: r.optional_section("rate_limit").map(RateLimit::read),
             tls: r.optional_section("tls").map(TargetTls::read).unwrap_or_default(),
             description: Arc::new(description),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::bucket::Bucket;
-use super::lane::{Change, Go, Limits, Then, Ticket};
+use super::lane::{Allowance, Change, Go, Limits, Then, Ticket};
 use super::plan::Plan;
 use super::progress::Position;
 use super::queue::Head;
@@ -34,8 +34,8 @@ pub(super) struct Rules {
     pub(super) policy: Policy,
     /// What the plan may hold.
     pub(super) limits: Limits,
-    /// Tries under way or not committed, in all instances together.
-    pub(super) max_concurrency: usize,
+    /// Tries in all instances together.
+    pub(super) allowance: Allowance,
     /// Records sent in a time, in all instances together.
     pub(super) rate: Option<RateLimit>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Engine<R> {
     rules: Rules,
     breaker: Breaker,
     bucket: Bucket,
-    share: usize,
+    share: Allowance,
     since: Option<Instant>,
     rng: SmallRng,
 }
@@ -82,7 +82,7 @@ impl<R> Engine<R> {
             rules,
             breaker: Breaker::default(),
             bucket: Bucket::default(),
-            share: 1,
+            share: Allowance::of(1),
             since: None,
             rng,
         };
@@ -92,8 +92,7 @@ impl<R> Engine<R> {
 
     /// Takes the share of the target's limits that goes with `owned` of `all` partitions.
     pub(super) fn owns(&mut self, owned: usize, all: usize) {
-        let max = self.rules.max_concurrency;
-        self.share = (max * owned / all.max(owned).max(1)).max(1);
+        self.share = self.rules.allowance.share(owned, all.max(owned));
         self.bucket.limit(self.rules.rate, owned, all);
         self.room.owns(owned, all);
     }
@@ -107,7 +106,7 @@ impl<R> Engine<R> {
 
     /// Whether something may be tried or fetched now, or might be if a commit came first.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        self.plan.is_ready(now) && self.plan.unsettled() < self.window.limit(self.share, now) && self.bucket.allows(now)
+        self.plan.is_ready(now) && self.plan.has_room(self.window.allows(self.share, now)) && self.bucket.allows(now)
     }
 
     /// Takes a redelivery that was read; one that is finished is left out.
@@ -120,11 +119,11 @@ impl<R> Engine<R> {
     /// Lets redeliveries in whose turn it is; says what has to be written to `parked`. Live records come first: none may
     /// be ready, three quarters of the places stay theirs, and the target has to be well.
     pub(super) fn admit(&mut self, now: Instant) -> Vec<Change<R>> {
-        let limit = self.window.limit(self.share, now);
+        let allowed = self.window.allows(self.share, now);
         let mut changes = Vec::new();
         while self.window.trouble().is_none()
-            && self.plan.unsettled() < limit
-            && self.plan.redelivering() < (limit / 4).max(1)
+            && self.plan.has_room(allowed)
+            && self.plan.redelivering() < (allowed.at_once / 4).max(1)
             && !self.plan.is_ready(now)
             && self.bucket.allows(now)
             && let Some(asked) = self.room.next(|lane| self.plan.is_redelivering(lane), now)
@@ -139,11 +138,11 @@ impl<R> Engine<R> {
 
     /// What to do now, if anything.
     pub(super) fn next(&mut self, now: Instant) -> Option<Go<R>> {
-        let limit = self.window.limit(self.share, now);
-        if limit == 0 || !self.bucket.allows(now) {
+        let allowed = self.window.allows(self.share, now);
+        if !self.plan.has_room(allowed) || !self.bucket.allows(now) {
             return None;
         }
-        let go = self.plan.next(limit, self.window.trouble().is_some(), self.window.waited(now), now);
+        let go = self.plan.next(allowed, self.window.trouble().is_some(), self.window.waited(now), now);
         if let Some(Go::Try(_)) = &go {
             self.bucket.take(now);
         }
@@ -229,9 +228,9 @@ impl<R> Engine<R> {
     pub(super) fn wants_commit(&self, now: Instant) -> bool {
         let Some(since) = self.since else { return self.plan.wants_commit(now) };
         let age = now.saturating_duration_since(since);
-        // Half of the places go on while the other half's commit is under way.
-        let limit = self.window.limit(self.share, now);
-        let scarce = self.plan.unsettled() >= limit || self.plan.resting() * 2 >= limit;
+        // The rest of the places go on while the commit is under way.
+        let allowed = self.window.allows(self.share, now);
+        let scarce = self.plan.unsettled() >= allowed.unsettled || self.plan.resting() >= allowed.worth_a_commit();
         (age >= LINGER && (scarce || self.plan.wants_commit(now))) || (age >= IDLE_LINGER && self.plan.in_flight() == 0)
     }
 

@@ -49,6 +49,35 @@ pub(super) struct Limits {
     pub(super) class: Idempotency,
 }
 
+/// How many tries there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    /// Under way at the target.
+    pub(super) at_once: usize,
+    /// Those, and those that ended and are not committed: what a crash repeats at most. Not below `at_once`.
+    pub(super) unsettled: usize,
+}
+
+impl Allowance {
+    /// As many of one as of the other.
+    pub(super) const fn of(count: usize) -> Self {
+        Self { at_once: count, unsettled: count }
+    }
+
+    /// The share of an instance with `owned` of `all` partitions: one at least.
+    pub(super) fn share(self, owned: usize, all: usize) -> Self {
+        let of = |count: usize| (count * owned / all.max(1)).max(1);
+        Self { at_once: of(self.at_once), unsettled: of(self.unsettled) }
+    }
+
+    /// How many ends are worth a commit, though none waits for it. The places that are left have to last until it is
+    /// through, so that the target does not idle.
+    pub(super) const fn worth_a_commit(self) -> usize {
+        let spare = self.unsettled.saturating_sub(self.at_once);
+        if spare == 0 { self.at_once.div_ceil(2) } else { spare.div_ceil(4) }
+    }
+}
+
 /// Says which try or fetch a result belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {

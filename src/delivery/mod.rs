@@ -5,7 +5,7 @@
 //! | reads | the record topics of each target and `redeliver.<target>`, as consumer group `delivery.<target>`; `progress.<target>` and `parked.<target>` when partitions are gained; `control` |
 //! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction; windows and confirmed pauses to `control` |
 //! | promise | a target sees the records of one key in the order of the topic, retries included (G4); none is left out (G3); a failing record holds its key, a failing target itself (G5); a repeat obeys what the target offers against a second document (G6) |
-//! | on failure | what is not committed is repeated: at most `max_concurrency` records, each one in doubt |
+//! | on failure | what is not committed is repeated: at most `max_unsettled` records, each one in doubt |
 //! | metrics | `delivery_attempts_total`, `delivery_lag_seconds`, `delivery_parked_keys`, `target_state` |
 //!
 //! # The protocol

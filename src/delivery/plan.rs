@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lane::{Change, Fetch, Go, Lane, Limits, Seat, Then, Ticket, Try, Waiting};
+use super::lane::{Allowance, Change, Fetch, Go, Lane, Limits, Seat, Then, Ticket, Try, Waiting};
 use super::places::Places;
 use super::progress::{Past, Position, Reading};
 use super::queue::{Head, Queue, Slot};
@@ -237,11 +237,21 @@ impl<R> Plan<R> {
         }
     }
 
-    /// What to do now, if anything: a try counts against `limit`, together with those under way and those not committed.
-    /// While the target is being probed, `live_first`, a record that never failed is the better question.
+    /// Whether one more try is allowed, beside those under way and those not committed.
+    pub(super) fn has_room(&self, allowed: Allowance) -> bool {
+        self.busy.len() < allowed.at_once && self.unsettled() < allowed.unsettled
+    }
+
+    /// What to do now, if anything and there is room. While the target is being probed, `live_first`, a record that never failed is the better question.
     /// `waited` is how long the target was in trouble until now.
-    pub(super) fn next(&mut self, limit: usize, live_first: bool, waited: Duration, now: Instant) -> Option<Go<R>> {
-        if self.unsettled() >= limit {
+    pub(super) fn next(
+        &mut self,
+        allowed: Allowance,
+        live_first: bool,
+        waited: Duration,
+        now: Instant,
+    ) -> Option<Go<R>> {
+        if !self.has_room(allowed) {
             return None;
         }
         while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {

@@ -34,7 +34,7 @@ fn read(plan: &mut Plan<i64>, key: &str, offset: i64) -> Option<Change<i64>> {
 }
 
 fn go(plan: &mut Plan<i64>, now: Instant) -> Option<Try<i64>> {
-    match plan.next(16, false, Duration::ZERO, now)? {
+    match plan.next(Allowance::of(16), false, Duration::ZERO, now)? {
         Go::Try(next) => Some(next),
         Go::Fetch(fetch) => panic!("{fetch:?}"),
     }
@@ -104,6 +104,41 @@ fn a_failing_head_parks_its_key_and_neither_others_nor_the_position_wait() {
 }
 
 #[test]
+fn places_go_on_beside_a_commit_as_far_as_it_is_allowed() {
+    let t0 = Instant::now();
+    let mut plan = plan(LIMITS);
+    for (offset, key) in (0..5).zip(["a", "b", "c", "d", "e"]) {
+        read(&mut plan, key, offset);
+    }
+    let allowed = Allowance { at_once: 2, unsettled: 4 };
+    let next = |plan: &mut Plan<i64>| match plan.next(allowed, false, Duration::ZERO, t0) {
+        Some(Go::Try(next)) => Some(next),
+        _ => None,
+    };
+    let (a, b) = (next(&mut plan).unwrap(), next(&mut plan).unwrap());
+    assert!(next(&mut plan).is_none(), "two at once");
+    settle(&mut plan, &a, Then::Finish, t0);
+    settle(&mut plan, &b, Then::Finish, t0);
+    plan.seal(false);
+    let (c, _d) = (next(&mut plan).unwrap(), next(&mut plan).unwrap());
+    settle(&mut plan, &c, Then::Finish, t0);
+    assert!(next(&mut plan).is_none(), "a crash would repeat four");
+    plan.committed(t0);
+    assert!(next(&mut plan).is_some());
+}
+
+#[test]
+fn a_share_is_one_at_least_and_worth_is_a_part_of_what_is_spare() {
+    let of = |at_once, unsettled| Allowance { at_once, unsettled };
+    assert_eq!(of(16, 48).share(3, 12), of(4, 12));
+    assert_eq!(of(2, 3).share(1, 12), of(1, 1));
+    assert_eq!(of(16, 16).share(0, 0), of(1, 1), "no partitions yet");
+    for (allowed, worth) in [(of(16, 16), 8), (of(1, 1), 1), (of(256, 768), 128), (of(16, 17), 1)] {
+        assert_eq!(allowed.worth_a_commit(), worth, "{allowed:?}");
+    }
+}
+
+#[test]
 fn flight_and_read_ahead_are_bounded() {
     let t0 = Instant::now();
     let mut plan = plan(Limits { read_ahead: 4, ..LIMITS });
@@ -112,7 +147,7 @@ fn flight_and_read_ahead_are_bounded() {
         read(&mut plan, key, offset);
     }
     assert!(plan.is_full() && !plan.is_low());
-    let next = |plan: &mut Plan<i64>| plan.next(2, false, Duration::ZERO, t0);
+    let next = |plan: &mut Plan<i64>| plan.next(Allowance::of(2), false, Duration::ZERO, t0);
     let Some(Go::Try(a)) = next(&mut plan) else { panic!() };
     let Some(Go::Try(b)) = next(&mut plan) else { panic!() };
     assert!(next(&mut plan).is_none());
@@ -177,9 +212,9 @@ fn parked_records_beyond_the_bound_are_fetched_when_their_turn_comes() {
     settle(&mut plan, &again, Then::Finish, t0);
     assert_eq!(plan.kept(), 0);
     commit(&mut plan, t0);
-    let Some(Go::Fetch(fetch)) = plan.next(16, false, Duration::ZERO, t0) else { panic!() };
+    let Some(Go::Fetch(fetch)) = plan.next(Allowance::of(16), false, Duration::ZERO, t0) else { panic!() };
     assert_eq!((fetch.ticket.seat, fetch.place, fetch.tries), (Seat::Record(1), 1, 0));
-    assert!(plan.next(16, false, Duration::ZERO, t0).is_none());
+    assert!(plan.next(Allowance::of(16), false, Duration::ZERO, t0).is_none());
     assert!(plan.fetched(&fetch.ticket, 1));
     assert!(!plan.fetched(&fetch.ticket, 1), "once");
     assert_eq!(*go(&mut plan, t0).unwrap().record, 1);
@@ -202,7 +237,7 @@ fn what_is_restored_goes_on_where_it_stood() {
     assert_eq!(*b.record, 7, "8 is finished");
     assert!(plan.head(&b.ticket, Duration::ZERO, t0).unwrap().doubt.is_some(), "it may have been sent");
     assert!(go(&mut plan, t0).is_none());
-    let Some(Go::Fetch(fetch)) = plan.next(16, false, Duration::ZERO, t0 + SECOND) else { panic!() };
+    let Some(Go::Fetch(fetch)) = plan.next(Allowance::of(16), false, Duration::ZERO, t0 + SECOND) else { panic!() };
     assert_eq!((fetch.place, fetch.tries), (40, 3));
     plan.fetched(&fetch.ticket, 2);
     let a = go(&mut plan, t0 + SECOND).unwrap();

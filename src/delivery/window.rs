@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lane::Allowance;
+
 /// Why a target is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -81,13 +83,13 @@ impl Window {
         self.open.as_ref().map_or(0, |open| open.failures)
     }
 
-    /// How many tries may be under way, out of `max`.
-    pub(super) fn limit(&self, max: usize, now: Instant) -> usize {
+    /// How many tries there may be, out of `most`: one, to its commit, while it is asked whether the target works again.
+    pub(super) fn allows(&self, most: Allowance, now: Instant) -> Allowance {
         match &self.open {
-            _ if self.paused => 0,
-            None => max,
-            Some(open) if now < open.until => 0,
-            Some(_) => 1,
+            _ if self.paused => Allowance::of(0),
+            None => most,
+            Some(open) if now < open.until => Allowance::of(0),
+            Some(_) => Allowance::of(1),
         }
     }
 
@@ -176,6 +178,12 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn limit(window: &Window, now: Instant) -> usize {
+        let allowed = window.allows(Allowance { at_once: 16, unsettled: 40 }, now);
+        assert_eq!(allowed.unsettled, if allowed.at_once == 16 { 40 } else { allowed.at_once });
+        allowed.at_once
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -183,21 +191,21 @@ mod tests {
         let t0 = Instant::now();
         let at = |s: u32| t0 + SECOND * s;
         let mut window = Window::default();
-        assert_eq!(window.limit(16, t0), 16);
+        assert_eq!(limit(&window, t0), 16);
         window.failed(Trouble::RateLimited, Some(SECOND * 10), SECOND, t0, at(1));
-        assert_eq!(window.limit(16, at(10)), 0, "nothing inside the window");
+        assert_eq!(limit(&window, at(10)), 0, "nothing inside the window");
         window.worked(t0, at(2));
-        assert_eq!(window.limit(16, at(10)), 0, "an answer to an earlier try does not end it");
+        assert_eq!(limit(&window, at(10)), 0, "an answer to an earlier try does not end it");
         window.failed(Trouble::RateLimited, Some(SECOND * 20), SECOND, t0, at(2));
-        assert_eq!((window.limit(16, at(21)), window.failures()), (0, 1), "a longer wish counts");
+        assert_eq!((limit(&window, at(21)), window.failures()), (0, 1), "a longer wish counts");
         window.failed(Trouble::RateLimited, Some(SECOND), SECOND, t0, at(3));
         assert_eq!(window.until(), Some(at(22)), "a shorter one does not");
-        assert_eq!(window.limit(16, at(22)), 1, "then one probe");
+        assert_eq!(limit(&window, at(22)), 1, "then one probe");
         window.failed(Trouble::Unreachable, None, SECOND * 4, at(22), at(23));
         assert_eq!((window.until(), window.failures()), (Some(at(27)), 2));
         assert_eq!(window.trouble(), Some(Trouble::Unreachable));
         window.worked(at(27), at(28));
-        assert_eq!((window.limit(16, at(28)), window.failures(), window.trouble()), (16, 0, None));
+        assert_eq!((limit(&window, at(28)), window.failures(), window.trouble()), (16, 0, None));
         assert_eq!(window.waited(at(40)), SECOND * 27);
     }
 
@@ -208,12 +216,12 @@ mod tests {
         let mut window = Window::default();
         window.pause(true, at(0));
         window.failed(Trouble::Failing, None, SECOND * 5, t0, at(2));
-        assert_eq!((window.limit(16, at(10)), window.is_paused()), (0, true));
+        assert_eq!((limit(&window, at(10)), window.is_paused()), (0, true));
         window.pause(false, at(20));
-        assert_eq!(window.limit(16, at(20)), 1, "what was in trouble before is asked by one first");
+        assert_eq!(limit(&window, at(20)), 1, "what was in trouble before is asked by one first");
         assert_eq!(window.waited(at(25)), SECOND * 25);
         window.worked(at(20), at(30));
-        assert_eq!((window.waited(at(40)), window.limit(16, at(40))), (SECOND * 30, 16));
+        assert_eq!((window.waited(at(40)), limit(&window, at(40))), (SECOND * 30, 16));
         window.pause(true, at(50));
         window.pause(false, at(60));
         assert_eq!(window.waited(at(70)), SECOND * 40);
@@ -225,13 +233,13 @@ mod tests {
         let at = |s: u32| t0 + SECOND * s;
         let mut window = Window::default();
         window.hear(Some((Trouble::RateLimited, at(10))), at(1));
-        assert_eq!((window.limit(16, at(9)), window.limit(16, at(10))), (0, 1));
+        assert_eq!((limit(&window, at(9)), limit(&window, at(10))), (0, 1));
         window.hear(Some((Trouble::Credentials, at(5))), at(2));
         assert_eq!(window.shown(), Some((Trouble::RateLimited, at(10))), "a shorter one does not");
         window.hear(Some((Trouble::Credentials, at(20))), at(2));
         assert_eq!(window.shown(), Some((Trouble::Credentials, at(20))));
         window.hear(None, at(12));
-        assert_eq!((window.limit(16, at(12)), window.waited(at(30))), (16, SECOND * 11));
+        assert_eq!((limit(&window, at(12)), window.waited(at(30))), (16, SECOND * 11));
         for trouble in Trouble::ALL {
             assert_eq!(Trouble::named(trouble.name()), trouble);
         }

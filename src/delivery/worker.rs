@@ -21,7 +21,7 @@ use super::committer::Committer;
 use super::confer::Conferred;
 use super::engine::{Engine, Rules};
 use super::error::Stopped;
-use super::lane::{Go, Limits, Try};
+use super::lane::{Allowance, Go, Limits, Try};
 use super::latest::Latest;
 use super::notices::Notices;
 use super::restore::UnknownState;
@@ -165,7 +165,7 @@ impl Worker {
                 keep_parked: delivery.read_ahead / 2,
                 class: setup.client.idempotency(),
             },
-            max_concurrency: target.max_concurrency,
+            allowance: Allowance { at_once: target.max_concurrency, unsettled: target.max_unsettled },
             rate: target.rate_limit,
         };
         Self {

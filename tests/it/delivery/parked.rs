@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ledgerhook::event::{Envelope, Evidence, Origin, Seen, SeenState};
 use ledgerhook::outcome::DeliveryState;
+use ledgerhook::topics::POSITIONS;
 
 use super::*;
 use crate::common::process::Process;
@@ -216,14 +217,8 @@ async fn a_dead_letter_has_the_tries_of_every_process() {
     assert_eq!(usize::try_from(letter.attempts_total).unwrap(), sent);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn progress_counts_where_the_group_has_forgotten() {
-    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
-    let installation = install(&webhook("erp", &target.url, QUICK)).await;
-    produce(&installation, dealt(10, 60)).await;
-    let (stop_first, first) = one(&installation);
-    eventually("all taken", || target.taken().len() == 60).await;
-    stop_one(stop_first, first).await;
+/// Sets the group back to the beginning, as an operator's tool or its expiry would.
+async fn forget_offsets(installation: &Installation) {
     let cluster = installation.ground.cluster.clone();
     let topics = [cluster.topic("invoices")];
     tokio::task::spawn_blocking(move || {
@@ -240,11 +235,60 @@ async fn progress_counts_where_the_group_has_forgotten() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_counts_where_the_group_has_forgotten() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let installation = install(&webhook("erp", &target.url, QUICK)).await;
+    produce(&installation, dealt(10, 60)).await;
+    let (stop_first, first) = one(&installation);
+    eventually("all taken", || target.taken().len() == 60).await;
+    stop_one(stop_first, first).await;
+    forget_offsets(&installation).await;
     let role = start(&installation);
     produce(&installation, dealt(10, 70).into_iter().skip(60)).await;
     eventually("the new ones", || target.taken().len() == 70).await;
     stop(&installation, role).await;
     assert_eq!(target.requests().len(), 70, "nothing is sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_read_where_earlier_versions_wrote_them() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let installation = install(&webhook("erp", &target.url, QUICK)).await;
+    produce(&installation, dealt(10, 60)).await;
+    let (stop_first, first) = one(&installation);
+    eventually("all taken", || target.taken().len() == 60).await;
+    stop_one(stop_first, first).await;
+    let rows = installation.records("progress.erp").await;
+    assert!(rows.iter().all(|row| row.partition.number == POSITIONS), "one partition a commit");
+
+    // An installation with the same records, of which an earlier version wrote down the same.
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let installation = install(&webhook("erp", &target.url, QUICK)).await;
+    produce(&installation, dealt(10, 60)).await;
+    let producer = Producer::new(&installation.ground.cluster, Duration::from_secs(30), Duration::ZERO).unwrap();
+    for row in rows {
+        let (key, value) = (row.key.unwrap(), row.value.unwrap());
+        let place = String::from_utf8_lossy(&key).into_owned();
+        producer
+            .send(&Outgoing {
+                topic: installation.ground.cluster.topic("progress.erp"),
+                partition: place.rsplit_once('/').map(|(_, number)| number.parse().unwrap()),
+                key,
+                value,
+                headers: Headers::default(),
+                timestamp_ms: None,
+            })
+            .await
+            .unwrap();
+    }
+    let role = start(&installation);
+    produce(&installation, dealt(10, 70).into_iter().skip(60)).await;
+    eventually("the new ones", || target.taken().len() == 10).await;
+    stop(&installation, role).await;
+    assert_eq!(target.requests().len(), 10, "nothing is sent again");
 }
 
 /// The whole program, killed in the middle of its work: what was in flight is repeated, and nothing else.

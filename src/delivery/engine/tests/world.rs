@@ -12,7 +12,7 @@ use super::store::{Batch, Sealed, Store};
 use super::target::Target;
 use crate::config::{OnGiveUp, OnStale, Retry};
 use crate::delivery::engine::{Engine, Rules};
-use crate::delivery::lane::{Fetch, Go, Lane, Limits, Seat, Ticket, Try};
+use crate::delivery::lane::{Allowance, Fetch, Go, Lane, Limits, Seat, Ticket, Try};
 use crate::delivery::latest::Latest;
 use crate::delivery::repeat::Step;
 use crate::delivery::room::Asked;
@@ -190,7 +190,7 @@ fn rules(class: Idempotency, rng: &mut SmallRng) -> Rules {
     Rules {
         policy: Policy { retry, on_give_up },
         limits: Limits { read_ahead: rng.random_range(2..20), keep_parked: rng.random_range(0..4), class },
-        max_concurrency: MAX_IN_FLIGHT,
+        allowance: Allowance { at_once: MAX_IN_FLIGHT, unsettled: MAX_IN_FLIGHT + rng.random_range(0..=MAX_IN_FLIGHT) },
         rate: None,
     }
 }
@@ -364,9 +364,11 @@ impl World {
                 self.depart(n, job, next.ticket, next.n, next.step);
             }
         }
-        let unsettled = self.nodes[n].engine.plan.unsettled();
+        let engine = &self.nodes[n].engine;
+        let (in_flight, unsettled) = (engine.plan.in_flight(), engine.plan.unsettled());
         self.most_in_flight = self.most_in_flight.max(unsettled);
-        assert!(unsettled <= MAX_IN_FLIGHT, "{unsettled} tries that a crash would repeat");
+        assert!(in_flight <= MAX_IN_FLIGHT, "{in_flight} tries under way");
+        assert!(unsettled <= engine.rules().allowance.unsettled, "{unsettled} tries that a crash would repeat");
         true
     }
 
