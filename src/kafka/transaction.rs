@@ -83,8 +83,12 @@ const STEP: Duration = Duration::from_secs(2);
 /// Longest wait for a step once told to stop: what it would have committed is done again after the next start.
 const STOPPING: Duration = Duration::from_secs(10);
 
-/// Between two looks for acknowledgements.
-const LOOK: Duration = Duration::from_millis(1);
+/// Between two looks for acknowledgements: a part of the time that those of so many records take, since each look wakes
+/// a thread.
+fn look_after(in_flight: i32) -> Duration {
+    let records = u32::try_from(in_flight).unwrap_or(0);
+    (records * Duration::from_micros(100)).clamp(Duration::from_millis(1), Duration::from_millis(5))
+}
 
 /// Offsets of the last records that were followed, as the brokers acknowledged them.
 #[derive(Default)]
@@ -285,14 +289,15 @@ impl Transactions {
         let deadline = Instant::now() + STEP;
         loop {
             self.producer.poll(Duration::ZERO);
-            if self.producer.in_flight_count() == 0 {
+            let in_flight = self.producer.in_flight_count();
+            if in_flight == 0 {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             }
             // Not a poll with a wait: that one spins through the last millisecond of its time.
-            std::thread::sleep(LOOK);
+            std::thread::sleep(look_after(in_flight));
         }
     }
 
