@@ -83,12 +83,8 @@ const STEP: Duration = Duration::from_secs(2);
 /// Longest wait for a step once told to stop: what it would have committed is done again after the next start.
 const STOPPING: Duration = Duration::from_secs(10);
 
-/// Between two looks for acknowledgements: a part of the time that those of so many records take, since each look wakes
-/// a thread.
-fn look_after(in_flight: i32) -> Duration {
-    let records = u32::try_from(in_flight).unwrap_or(0);
-    (records * Duration::from_micros(100)).clamp(Duration::from_millis(1), Duration::from_millis(5))
-}
+/// Between two looks for acknowledgements.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Offsets of the last records that were followed, as the brokers acknowledged them.
 #[derive(Default)]
@@ -287,18 +283,22 @@ impl Transactions {
     /// would make every transaction last a tenth of one.
     fn deliver(&self) -> Result<(), KafkaError> {
         let deadline = Instant::now() + STEP;
-        loop {
+        let mut left = self.producer.in_flight_count();
+        while left > 0 {
+            // One answer at a time, and there is one for each partition: what has come is taken before anything is
+            // waited for.
             self.producer.poll(Duration::ZERO);
-            let in_flight = self.producer.in_flight_count();
-            if in_flight == 0 {
-                return Ok(());
+            let after = self.producer.in_flight_count();
+            if after == left {
+                if Instant::now() >= deadline {
+                    return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+                }
+                // Not a poll with a wait: that one spins through the last millisecond of its time.
+                std::thread::sleep(LOOK);
             }
-            if Instant::now() >= deadline {
-                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
-            }
-            // Not a poll with a wait: that one spins through the last millisecond of its time.
-            std::thread::sleep(look_after(in_flight));
+            left = after;
         }
+        Ok(())
     }
 
     /// Aborts the open transaction.
