@@ -67,7 +67,7 @@ mod tests {
         let aside = Aside::start("aside", move |job: u32| {
             let _ended = &ended;
             // Returns when the test says so, and not before.
-            drop(held.recv());
+            held.recv().unwrap_err();
             job
         })
         .unwrap();
