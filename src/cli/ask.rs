@@ -4,15 +4,55 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use super::Failure;
-use crate::operate::Selection;
+use serde_json::{Value, json};
+
+use super::{Failure, print};
+use crate::event::Timestamp;
+use crate::operate::{Done, Selection};
+
+/// Which of the events that wait.
+#[derive(Debug, clap::Args)]
+pub(super) struct Waiting {
+    /// These events
+    #[arg(value_name = "EVENT_ID")]
+    ids: Vec<String>,
+    /// There for this reason, as `list` names it
+    #[arg(long)]
+    reason: Option<String>,
+    /// There since this time (RFC 3339) or later
+    #[arg(long, value_parser = Timestamp::parse)]
+    from: Option<Timestamp>,
+    /// There since before this time
+    #[arg(long, value_parser = Timestamp::parse)]
+    to: Option<Timestamp>,
+    /// All that wait
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+impl Waiting {
+    /// The same for the operation, and whether all are meant.
+    pub(super) fn selection(self) -> (Selection, bool) {
+        let Self { ids, reason, from, to, all } = self;
+        (Selection { ids, reason, from, to, ..Selection::default() }, all)
+    }
+}
 
 /// What is to be changed has to be named, by one of these ways or by `all`.
-pub(super) fn named(selection: Selection, all: bool, ways: &str) -> Result<Selection, Failure> {
+pub(super) fn named((selection, all): (Selection, bool), ways: &str) -> Result<Selection, Failure> {
     if selection.is_everything() && !all {
         return Err(Failure::Usage(format!("say which events: EVENT_ID, {ways}, --reason, --from, --to, or --all")));
     }
     Ok(selection)
+}
+
+/// Prints what waits: for programs, or as lines for people.
+pub(super) fn list(json: bool, waiting: impl Iterator<Item = Value>, lines: impl Iterator<Item = String>) {
+    if json {
+        print::line(json!({ "waiting": waiting.collect::<Vec<_>>() }));
+    } else {
+        lines.for_each(print::line);
+    }
 }
 
 /// So many of something, and how many for each reason.
@@ -26,8 +66,17 @@ pub(super) fn counted<'a>(what: &str, reasons: impl IntoIterator<Item = &'a str>
     format!("{} {what}{colon}{}", counts.values().sum::<usize>(), each.join(", "))
 }
 
+/// Whether it is meant: said beforehand, or when asked. Says so where it is not.
+pub(super) fn is_meant(yes: bool, what: &str, counted: &str) -> Result<bool, Failure> {
+    if yes || asked(what, counted)? {
+        return Ok(true);
+    }
+    eprintln!("nothing was done");
+    Ok(false)
+}
+
 /// Asks on the terminal. Nobody there is no answer.
-pub(super) fn asked(what: &str, counted: &str) -> Result<bool, Failure> {
+fn asked(what: &str, counted: &str) -> Result<bool, Failure> {
     eprintln!("{counted}");
     let input = std::io::stdin();
     if !input.is_terminal() {
@@ -38,6 +87,16 @@ pub(super) fn asked(what: &str, counted: &str) -> Result<bool, Failure> {
     let mut answer = String::new();
     input.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Prints what was done: for programs, or for people in words, with what may be done `then`.
+pub(super) fn report(json: bool, action: &str, done: &Done, words: &str, then: &str) {
+    let Done { id, events } = done;
+    if json {
+        print::line(json!({ "operation": id, "action": action, "events": events }));
+    } else {
+        print::line(format_args!("{action}: {events} {words} as operation {id}{then}"));
+    }
 }
 
 /// How fast records of a replay go.

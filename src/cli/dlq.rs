@@ -1,14 +1,13 @@
 //! `ledgerhook dlq`: what could not be delivered, and an operator's word on it.
 
-use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::ask::{Pace, asked, counted, named};
-use super::{Failure, Verdict, print};
+use super::ask::{Pace, Waiting, counted, is_meant, list, named, report};
+use super::{Failure, Verdict};
 use crate::app;
 use crate::config::Config;
-use crate::event::{Timestamp, ToJson};
+use crate::event::ToJson;
 use crate::operate::Selection;
 use crate::operate::dlq::{self, Letter};
 
@@ -40,35 +39,21 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// These events
-    #[arg(value_name = "EVENT_ID")]
-    ids: Vec<String>,
+    #[command(flatten)]
+    waiting: Waiting,
     /// For this target
     #[arg(long)]
     target: Option<String>,
-    /// Given up for this reason, e.g. rejected
-    #[arg(long)]
-    reason: Option<String>,
-    /// Given up at this time (RFC 3339) or later
-    #[arg(long, value_parser = Timestamp::parse)]
-    from: Option<Timestamp>,
-    /// Given up before this time
-    #[arg(long, value_parser = Timestamp::parse)]
-    to: Option<Timestamp>,
-    /// All that wait
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
 }
 
 impl Which {
-    fn selection(self) -> Selection {
-        let Self { ids, target, reason, from, to, all: _ } = self;
-        Selection { ids, target, reason, from, to, ..Selection::default() }
+    fn selection(self) -> (Selection, bool) {
+        let (selection, all) = self.waiting.selection();
+        (Selection { target: self.target, ..selection }, all)
     }
 
     fn named(self) -> Result<Selection, Failure> {
-        let all = self.all;
-        named(self.selection(), all, "--target")
+        named(self.selection(), "--target")
     }
 }
 
@@ -78,23 +63,16 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
     let found = |selection: &Selection| block_in_place(|| dlq::waiting(&ground, &runtime, selection));
     match command {
         Command::List(which) => {
-            let waiting = found(&which.selection())?;
-            if json {
-                print::line(json!({ "waiting": waiting.iter().map(Letter::to_json).collect::<Vec<_>>() }));
-            } else {
-                waiting.iter().for_each(|letter| print::line(line(letter)));
-                print::line(summed(&waiting));
-            }
+            let waiting = found(&which.selection().0)?;
+            let lines = waiting.iter().map(line).chain([summed(&waiting)]);
+            list(json, waiting.iter().map(Letter::to_json), lines);
             Ok(Verdict::Done)
         }
         Command::Show(which) => {
             let waiting = found(&which.named()?)?;
             let letters = block_in_place(|| dlq::bodies(&ground, &runtime, &waiting))?;
-            if json {
-                print::line(json!({ "waiting": letters.iter().map(ToJson::to_json).collect::<Vec<_>>() }));
-            } else {
-                letters.iter().for_each(|letter| print::line(format_args!("{:#}", letter.to_json())));
-            }
+            let rows = || letters.iter().map(ToJson::to_json);
+            list(json, rows(), rows().map(|row| format!("{row:#}")));
             Ok(if waiting.is_empty() { nothing() } else { Verdict::Done })
         }
         Command::Replay { which, pace, yes } => {
@@ -117,20 +95,12 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
             if waiting.is_empty() {
                 return Ok(nothing());
             }
-            if !yes && !asked("replay", &format!("{}; {}", summed(&waiting), pace.told(waiting.len())))? {
-                eprintln!("nothing was done");
+            if !is_meant(yes, "replay", &format!("{}; {}", summed(&waiting), pace.told(waiting.len())))? {
                 return Ok(Verdict::Failed);
             }
             let (encoders, _) = ground.look().await?;
             let done = block_in_place(|| dlq::replay(&ground, &encoders, &runtime, &waiting, &selection, pace.pace()))?;
-            if json {
-                print::line(json!({ "operation": done.id, "action": "replay", "events": done.events }));
-            } else {
-                print::line(format_args!(
-                    "replay: {} records asked for again as operation {}; `ledgerhook dlq list` tells which are left",
-                    done.events, done.id
-                ));
-            }
+            report(json, "replay", &done, "records asked for again", "; `ledgerhook dlq list` tells which are left");
             Ok(Verdict::Done)
         }
         Command::Discard { which, yes } => {
@@ -139,17 +109,12 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
             if waiting.is_empty() {
                 return Ok(nothing());
             }
-            if !yes && !asked("discard", &summed(&waiting))? {
-                eprintln!("nothing was done");
+            if !is_meant(yes, "discard", &summed(&waiting))? {
                 return Ok(Verdict::Failed);
             }
             let (encoders, _) = ground.look().await?;
             let done = block_in_place(|| dlq::discard(&ground, &encoders, &waiting, &selection))?;
-            if json {
-                print::line(json!({ "operation": done.id, "action": "discard", "events": done.events }));
-            } else {
-                print::line(format_args!("discard: {} dead letters let go as operation {}", done.events, done.id));
-            }
+            report(json, "discard", &done, "dead letters let go", "");
             Ok(Verdict::Done)
         }
     }

@@ -1,14 +1,13 @@
 //! `ledgerhook quarantine`: what was set aside, and an operator's word on it.
 
-use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::ask::{asked, counted, named};
-use super::{Failure, Verdict, print};
+use super::ask::{Waiting, counted, is_meant, list, named, report};
+use super::{Failure, Verdict};
 use crate::app;
 use crate::config::Config;
-use crate::event::{Mark, Timestamp, ToJson};
+use crate::event::{Mark, ToJson};
 use crate::operate::{self, Aside, Selection};
 use crate::outcome::QuarantineReason;
 
@@ -41,36 +40,21 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// These events
-    #[arg(value_name = "EVENT_ID")]
-    ids: Vec<String>,
+    #[command(flatten)]
+    waiting: Waiting,
     /// Of this source
     #[arg(long)]
     source: Option<String>,
-    /// Set aside for this reason, e.g. unknown_event_type
-    #[arg(long)]
-    reason: Option<String>,
-    /// Set aside at this time (RFC 3339) or later
-    #[arg(long, value_parser = Timestamp::parse)]
-    from: Option<Timestamp>,
-    /// Set aside before this time
-    #[arg(long, value_parser = Timestamp::parse)]
-    to: Option<Timestamp>,
-    /// All that wait
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
 }
 
 impl Which {
-    fn selection(self) -> Selection {
-        let Self { ids, source, reason, from, to, all: _ } = self;
-        Selection { ids, source, reason, from, to, ..Selection::default() }
+    fn selection(self) -> (Selection, bool) {
+        let (selection, all) = self.waiting.selection();
+        (Selection { source: self.source, ..selection }, all)
     }
 
-    /// What is to be changed has to be named.
     fn named(self) -> Result<Selection, Failure> {
-        let all = self.all;
-        named(self.selection(), all, "--source")
+        named(self.selection(), "--source")
     }
 }
 
@@ -80,25 +64,17 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
     let found = |selection: &Selection| block_in_place(|| operate::waiting(&ground, &runtime, selection));
     let (selection, mark, yes) = match command {
         Command::List(which) => {
-            let waiting = found(&which.selection())?;
-            if json {
-                print::line(json!({ "waiting": waiting.iter().map(Aside::to_json).collect::<Vec<_>>() }));
-            } else {
-                waiting.iter().for_each(|aside| print::line(line(aside)));
-                print::line(summed(&waiting));
-            }
+            let waiting = found(&which.selection().0)?;
+            let lines = waiting.iter().map(line).chain([summed(&waiting)]);
+            list(json, waiting.iter().map(Aside::to_json), lines);
             return Ok(Verdict::Done);
         }
         Command::Show(which) => {
             let selection = which.named()?;
             let waiting = found(&selection)?;
             let rows = block_in_place(|| operate::bodies(&ground, &runtime, &waiting))?;
-            let rows: Vec<_> = rows.iter().map(ToJson::to_json).collect();
-            if json {
-                print::line(json!({ "waiting": rows }));
-            } else {
-                rows.iter().for_each(|row| print::line(format_args!("{row:#}")));
-            }
+            let rows = || rows.iter().map(ToJson::to_json);
+            list(json, rows(), rows().map(|row| format!("{row:#}")));
             return Ok(if waiting.is_empty() { nothing() } else { Verdict::Done });
         }
         Command::Replay { which, accept_revision, yes } => {
@@ -121,20 +97,13 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
         return Ok(nothing());
     }
     let what = if matches!(mark, Mark::Discard { .. }) { "discard" } else { "replay" };
-    if !yes && !asked(what, &summed(&waiting))? {
-        eprintln!("nothing was done");
+    if !is_meant(yes, what, &summed(&waiting))? {
         return Ok(Verdict::Failed);
     }
     let (encoders, _) = ground.look().await?;
     let done = block_in_place(|| operate::act(&ground, &encoders, &runtime, &waiting, &mark, &selection))?;
-    if json {
-        print::line(json!({ "operation": done.id, "action": what, "events": done.events }));
-    } else {
-        print::line(format_args!(
-            "{what}: {} events given to the router as operation {}; `ledgerhook events show` tells what became of each",
-            done.events, done.id
-        ));
-    }
+    let then = "; `ledgerhook events show` tells what became of each";
+    report(json, what, &done, "events given to the router", then);
     Ok(Verdict::Done)
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::ask::{Pace, asked};
+use super::ask::{Pace, is_meant};
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::Config;
@@ -76,8 +76,7 @@ pub(super) async fn execute(config: &Config, args: Args, json: bool) -> Result<V
         }
         return Ok(Verdict::Done);
     }
-    if !yes && !asked("replay", &counted)? {
-        eprintln!("nothing was done");
+    if !is_meant(yes, "replay", &counted)? {
         return Ok(Verdict::Failed);
     }
     let (encoders, _) = ground.look().await?;

@@ -277,7 +277,7 @@ impl Member {
         Ok(())
     }
 
-    /// Stops fetching from these partitions until [`Member::resume`].
+    /// Stops fetching from these partitions until [`Member::resume`], or until they are gained anew.
     ///
     /// # Errors
     /// When a partition is not ours.
@@ -345,6 +345,8 @@ impl Member {
             assignment.add_partition_offset(topic, number, Offset::Offset(offset))?;
         }
         self.consumer.assign(&assignment)?;
+        // The client takes a pause of an earlier assignment over into this one.
+        self.consumer.resume(&assignment)?;
         if fresh.count() > 0 {
             self.consumer.commit(&fresh, CommitMode::Sync)?;
         }

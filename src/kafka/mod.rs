@@ -16,9 +16,11 @@
 //! | `restore` | partitions read to their true end |
 //! | `identity` | which topic it is, under a name that another one may have had |
 //! | `transaction` | a transactional producer with three kinds of error |
+//! | `aside` | calls that may never return, given up |
 //! | `headers`, `partition` | record headers; the partition of a key |
 
 pub mod admin;
+mod aside;
 pub mod assigned;
 pub mod client;
 pub mod codec;

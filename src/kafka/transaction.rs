@@ -2,7 +2,6 @@
 //! a thread of its own.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::Aside;
 use super::client::Cluster;
 use super::group::{Membership, Partition};
 use super::produce::Outgoing;
@@ -110,38 +110,11 @@ impl ProducerContext for Placed {
 /// Offsets to add, as which member of its group.
 type Offsets = (TopicPartitionList, Arc<Membership>);
 
-/// The thread that adds offsets to transactions. librdkafka may wait for a group's coordinator without end where that
-/// broker was forgotten (confluentinc/librdkafka, issue 5511), whatever timeout it is given, and we do not.
-struct Adder {
-    todo: SyncSender<Offsets>,
-    done: Mutex<Receiver<Result<(), KafkaError>>>,
-}
-
-impl Adder {
-    /// Starts it. It ends with this, or never where the library does not return.
-    fn start(producer: Arc<BaseProducer<Placed>>) -> std::io::Result<Self> {
-        let ((todo, asked), (answer, done)) = (sync_channel::<Offsets>(1), sync_channel(1));
-        std::thread::Builder::new().name("kafka-offsets".to_owned()).spawn(move || {
-            for (offsets, member) in asked {
-                if answer.send(producer.send_offsets_to_transaction(&offsets, &member, STEP)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { todo, done: Mutex::new(done) })
-    }
-
-    /// Adds offsets; no answer where there is none within `patience`, after which this is of no use any more.
-    fn add(&self, offsets: Offsets, patience: Duration) -> Option<Result<(), KafkaError>> {
-        self.todo.try_send(offsets).ok()?;
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
-    }
-}
-
 /// A transactional producer.
 pub struct Transactions {
     producer: Arc<BaseProducer<Placed>>,
-    adder: Adder,
+    /// Adds offsets.
+    adder: Aside<Offsets, Result<(), KafkaError>>,
     timeout: Duration,
     stop: CancellationToken,
 }
@@ -160,7 +133,9 @@ impl Transactions {
             .map_err(|cause| TransactionError::Fenced { step, cause })?;
         producer.init_transactions(timeout).map_err(|cause| TransactionError::of(step, cause))?;
         let producer = Arc::new(producer);
-        let adder = Adder::start(Arc::clone(&producer)).map_err(|error| {
+        let theirs = Arc::clone(&producer);
+        let add = move |(offsets, member): Offsets| theirs.send_offsets_to_transaction(&offsets, &member, STEP);
+        let adder = Aside::start("kafka-offsets", add).map_err(|error| {
             tracing::error!(%error, "no thread can be started");
             TransactionError::Fenced { step, cause: KafkaError::Canceled }
         })?;
@@ -252,7 +227,7 @@ impl Transactions {
         let deadline = Instant::now() + self.timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.adder.add((list.clone(), Arc::clone(member)), left) {
+            match self.adder.ask((list.clone(), Arc::clone(member)), left) {
                 None => return Err(TransactionError::Fenced { step, cause: KafkaError::Canceled }),
                 Some(done) => match done.map_err(|cause| TransactionError::of(step, cause)) {
                     Err(TransactionError::Retry { .. }) if Instant::now() < deadline => {

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use serde_json::Value;
+
 use crate::avro::AvroError;
-use crate::event::AuditEntry;
+use crate::event::{AuditEntry, Timestamp};
 use crate::kafka::headers::Headers;
 use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::produce::Outgoing;
@@ -22,6 +24,12 @@ pub fn actor() -> String {
         (fields.nth(1)?.parse() == Ok(own.uid())).then(|| name.to_owned())
     });
     format!("{}@{host}", name.unwrap_or_else(|| format!("uid-{}", own.uid())))
+}
+
+/// The entry of an action of now.
+pub(super) fn entry(actor: String, action: &str, subject: String, detail: &Value) -> AuditEntry {
+    let (at, action, detail) = (Timestamp::now(), action.to_owned(), Some(detail.to_string()));
+    AuditEntry { at, actor, action, subject, detail, request_id: None }
 }
 
 /// The record of an entry.

@@ -3,15 +3,15 @@
 //! A record's letters at one target are rows of `dead-letters`; the newest counts. One with an end is settled: delivery
 //! writes that with the replay that delivered it, and a discard writes it here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::audit;
 use super::error::OperateError;
-use super::read::each;
-use super::replay::{self, Chosen, Pace, Place, Repeat};
+use super::read::{Newest, at, unsettled};
+use super::replay::{self, Chosen, Pace, Place, Repeat, Replay, TRACEPARENT};
 use super::selection::{Candidate, Selection};
 use super::write::{Done, Writer};
 use crate::avro::AvroError;
@@ -113,19 +113,12 @@ impl Letter {
 /// # Errors
 /// When the topic cannot be read or a row not be decoded.
 pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Result<Vec<Letter>, OperateError> {
-    let mut waiting: HashMap<(String, Place), Letter> = HashMap::new();
-    each(ground, runtime, DEAD_LETTERS, |row, letter: DeadLetter| {
+    let mut waiting = unsettled(ground, runtime, DEAD_LETTERS, |row, letter: DeadLetter| {
         let is_settled = letter.settled.is_some();
-        let letter = Letter::of(row, letter);
-        let name = (letter.target.clone(), letter.place.clone());
-        if is_settled {
-            waiting.remove(&name)
-        } else {
-            waiting.insert(name, letter)
-        };
-        Ok(())
+        let what = Letter::of(row, letter);
+        Newest { name: (what.target.clone(), what.place.clone()), is_settled, what }
     })?;
-    let mut waiting: Vec<Letter> = waiting.into_values().filter(|letter| selection.takes(letter.candidate())).collect();
+    waiting.retain(|letter| selection.takes(letter.candidate()));
     waiting.sort_by_key(|letter| (letter.dead_at, letter.row));
     Ok(waiting)
 }
@@ -136,23 +129,15 @@ pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Resu
 /// As [`waiting`].
 pub fn bodies(ground: &Ground, runtime: &Handle, wanted: &[Letter]) -> Result<Vec<DeadLetter>, OperateError> {
     let mut found = Vec::new();
-    with_rows(ground, runtime, wanted, |_, letter| {
+    at(ground, runtime, DEAD_LETTERS, &rows_of(wanted), |_, letter| {
         found.push(letter);
         Ok(())
     })?;
     Ok(found)
 }
 
-fn with_rows(
-    ground: &Ground,
-    runtime: &Handle,
-    wanted: &[Letter],
-    mut take: impl FnMut(&Incoming, DeadLetter) -> Result<(), OperateError>,
-) -> Result<(), OperateError> {
-    let places: HashSet<(i32, i64)> = wanted.iter().map(|letter| letter.row).collect();
-    each(ground, runtime, DEAD_LETTERS, |row, letter: DeadLetter| {
-        if places.contains(&(row.partition.number, row.offset)) { take(row, letter) } else { Ok(()) }
-    })
+fn rows_of(letters: &[Letter]) -> HashSet<(i32, i64)> {
+    letters.iter().map(|letter| letter.row).collect()
 }
 
 /// Splits off those whose target has had a newer record of their entity. Blocks.
@@ -191,11 +176,10 @@ pub fn replay(
     selection: &Selection,
     pace: Pace,
 ) -> Result<Done, OperateError> {
-    let id = uuid::Uuid::now_v7().to_string();
-    let (at, actor) = (Timestamp::now(), audit::actor());
-    let entry = |count| entry("dlq.replay", &id, &actor, selection, count);
-    let mut writer = Writer::open(ground, encoders, &id, &entry)?;
-    with_rows(ground, runtime, wanted, |row, letter| {
+    let replay = Replay::new(pace);
+    let entry = |count| entry("dlq.replay", &replay.id, &replay.actor, selection, count);
+    let mut writer = Writer::open(ground, encoders, &replay.id, &entry)?;
+    at(ground, runtime, DEAD_LETTERS, &rows_of(wanted), |row, letter: DeadLetter| {
         let place = (letter.record_topic, letter.record_partition, letter.record_offset);
         let value = match &letter.record {
             Some(record) => {
@@ -206,21 +190,17 @@ pub fn replay(
         };
         let repeat = Repeat {
             target: &letter.target,
-            replay_id: &id,
             place: &place,
             key: row.key.as_deref().unwrap_or_default(),
             value,
-            traceparent: row.headers.get("traceparent"),
+            traceparent: row.headers.get(TRACEPARENT),
             event_id: &letter.event_id,
             source: &letter.source,
             event_type: letter.record.as_ref().map_or("", |record| record.event_type()),
             settles: true,
             tried_at: Some(letter.dead_at),
-            pace,
-            at,
-            actor: &actor,
         };
-        writer.push(repeat.row(ground, encoders)?)
+        writer.push(replay.row(repeat, ground, encoders)?)
     })?;
     writer.finish()
 }
@@ -273,12 +253,6 @@ pub fn discard(
 }
 
 fn entry(action: &str, id: &str, actor: &str, selection: &Selection, count: usize) -> AuditEntry {
-    AuditEntry {
-        at: Timestamp::now(),
-        actor: actor.to_owned(),
-        action: action.to_owned(),
-        subject: selection.subject(count),
-        detail: Some(json!({ "operation": id, "events": count, "selection": selection.to_json() }).to_string()),
-        request_id: None,
-    }
+    let detail = json!({ "operation": id, "events": count, "selection": selection.to_json() });
+    audit::entry(actor.to_owned(), action, selection.subject(count), &detail)
 }

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use super::audit;
 use crate::avro::AvroError;
-use crate::event::{AuditEntry, Timestamp};
 use crate::kafka::admin::AdminError;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Polled, Start};
 use crate::kafka::headers::Headers;
@@ -282,14 +281,7 @@ impl Work<'_> {
             rows.push(identity::record(self.ground, encoder, name, &identity)?);
         }
         let detail = json!({ "from": wanted.from, "to": wanted.to, "moved": moved });
-        let entry = AuditEntry {
-            at: Timestamp::now(),
-            actor: audit::actor(),
-            action: "topics.grow".to_owned(),
-            subject: wanted.source.clone(),
-            detail: Some(detail.to_string()),
-            request_id: None,
-        };
+        let entry = audit::entry(audit::actor(), "topics.grow", wanted.source.clone(), &detail);
         rows.push(audit::record(self.ground, self.encoders, &entry)?);
         self.whole(|transactions| {
             rows.iter().try_for_each(|row| transactions.send(row))?;

@@ -3,14 +3,14 @@
 //! The quarantined envelope goes back unchanged, body and evidence with it, to the very partition it came from: there
 //! stands its id's marker. The router decides; see its table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::audit;
 use super::error::OperateError;
-use super::read::each;
+use super::read::{Newest, at, unsettled};
 use super::selection::{Candidate, Selection};
 use super::write::{Done, Writer};
 use crate::avro::AvroError;
@@ -78,19 +78,12 @@ impl Aside {
 /// # Errors
 /// When the topic cannot be read or a row not be decoded.
 pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Result<Vec<Aside>, OperateError> {
-    let mut waiting: HashMap<(String, String, Sha256), Aside> = HashMap::new();
-    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
+    let mut waiting = unsettled(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
         let is_settled = aside.settled.is_some();
-        let aside = Aside::of(row, aside);
-        let key = (aside.source.clone(), aside.event_id.clone(), aside.body_sha256);
-        if is_settled {
-            waiting.remove(&key);
-        } else {
-            waiting.insert(key, aside);
-        }
-        Ok(())
+        let what = Aside::of(row, aside);
+        Newest { name: (what.source.clone(), what.event_id.clone(), what.body_sha256), is_settled, what }
     })?;
-    let mut waiting: Vec<Aside> = waiting.into_values().filter(|aside| selection.takes(aside.candidate())).collect();
+    waiting.retain(|aside| selection.takes(aside.candidate()));
     waiting.sort_by_key(|aside| (aside.quarantined_at, aside.place));
     Ok(waiting)
 }
@@ -100,15 +93,16 @@ pub fn waiting(ground: &Ground, runtime: &Handle, selection: &Selection) -> Resu
 /// # Errors
 /// As [`waiting`].
 pub fn bodies(ground: &Ground, runtime: &Handle, wanted: &[Aside]) -> Result<Vec<Quarantined>, OperateError> {
-    let places: HashSet<(i32, i64)> = wanted.iter().map(|aside| aside.place).collect();
     let mut found = Vec::new();
-    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
-        if places.contains(&(row.partition.number, row.offset)) {
-            found.push(aside);
-        }
+    at(ground, runtime, topics::QUARANTINE, &places_of(wanted), |_, aside| {
+        found.push(aside);
         Ok(())
     })?;
     Ok(found)
+}
+
+fn places_of(asides: &[Aside]) -> HashSet<(i32, i64)> {
+    asides.iter().map(|aside| aside.place).collect()
 }
 
 /// Writes these events back with this mark, in transactions that hold their entries in `audit` too. Blocks.
@@ -123,13 +117,9 @@ pub fn act(
     mark: &Mark,
     selection: &Selection,
 ) -> Result<Done, OperateError> {
-    let places: HashSet<(i32, i64)> = wanted.iter().map(|aside| aside.place).collect();
     let entry = |events| entry(mark, selection, events);
     let mut writer = Writer::open(ground, encoders, mark.id(), &entry)?;
-    each(ground, runtime, topics::QUARANTINE, |row, aside: Quarantined| {
-        if !places.contains(&(row.partition.number, row.offset)) {
-            return Ok(());
-        }
+    at(ground, runtime, topics::QUARANTINE, &places_of(wanted), |_, aside: Quarantined| {
         writer.push(marked(ground, encoders, &aside, mark)?)
     })?;
     writer.finish()
@@ -146,14 +136,7 @@ fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
         "accept_revision": accept,
         "selection": selection.to_json(),
     });
-    AuditEntry {
-        at: Timestamp::now(),
-        actor: audit::actor(),
-        action: action.to_owned(),
-        subject: selection.subject(events),
-        detail: Some(detail.to_string()),
-        request_id: None,
-    }
+    audit::entry(audit::actor(), action, selection.subject(events), &detail)
 }
 
 /// The envelope as it was, marked, for the partition where the marker of its id stands.

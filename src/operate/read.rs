@@ -1,5 +1,7 @@
 //! Topics read whole, row by row.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -47,6 +49,55 @@ pub(super) fn each<T: DeserializeOwned>(
         let decoded = decoder.decode_blocking::<T>(runtime, row.value.as_deref());
         take(&row, decoded.map_err(|cause| undecodable(&row, cause))?)
     })
+}
+
+/// As [`each`], of those rows alone that stand at one of these places: partition and offset. Blocks.
+///
+/// # Errors
+/// As [`each`].
+pub(super) fn at<T: DeserializeOwned>(
+    ground: &Ground,
+    runtime: &Handle,
+    topic: &str,
+    places: &HashSet<(i32, i64)>,
+    mut take: impl FnMut(&Incoming, T) -> Result<(), OperateError>,
+) -> Result<(), OperateError> {
+    each(ground, runtime, topic, |row, decoded| {
+        if places.contains(&(row.partition.number, row.offset)) { take(row, decoded) } else { Ok(()) }
+    })
+}
+
+/// Of each name the newest row of a topic, unless it settles what it names. Blocks.
+///
+/// # Errors
+/// As [`each`].
+pub(super) fn unsettled<T: DeserializeOwned, N: Eq + Hash, W>(
+    ground: &Ground,
+    runtime: &Handle,
+    topic: &str,
+    mut of: impl FnMut(&Incoming, T) -> Newest<N, W>,
+) -> Result<Vec<W>, OperateError> {
+    let mut waiting = HashMap::new();
+    each(ground, runtime, topic, |row, decoded| {
+        let Newest { name, is_settled, what } = of(row, decoded);
+        if is_settled {
+            waiting.remove(&name)
+        } else {
+            waiting.insert(name, what)
+        };
+        Ok(())
+    })?;
+    Ok(waiting.into_values().collect())
+}
+
+/// What a row says of what it names.
+pub(super) struct Newest<N, W> {
+    /// What it is about.
+    pub(super) name: N,
+    /// Whether nothing waits under this name any more.
+    pub(super) is_settled: bool,
+    /// What waits.
+    pub(super) what: W,
 }
 
 /// The fault of a row.

@@ -14,7 +14,7 @@ use super::read::{each, rows, undecodable};
 use super::selection::Selection;
 use super::write::{Done, Writer};
 use crate::avro::AvroError;
-use crate::event::{AuditEntry, Progress, REPLAY_HEADER, Redelivery, Timestamp, ToJson as _};
+use crate::event::{Progress, REPLAY_HEADER, Redelivery, Timestamp, ToJson as _};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::headers::{CloudEvent, Headers};
 use crate::kafka::layout::{Encoders, Ground};
@@ -23,7 +23,7 @@ use crate::kafka::records;
 use crate::topics;
 
 /// The header of trace contexts.
-const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// Place of a record: its topic without prefix, partition, offset.
 pub type Place = (String, i32, i64);
@@ -234,10 +234,19 @@ pub fn mark_stale(ground: &Ground, runtime: &Handle, target: &str, letters: &mut
     History::read(ground, runtime, target)?.mark_stale(ground, runtime, letters)
 }
 
+/// One operation that asks for records again.
+pub(super) struct Replay {
+    /// Its id.
+    pub(super) id: String,
+    /// Who asks.
+    pub(super) actor: String,
+    at: Timestamp,
+    pace: Pace,
+}
+
 /// What a redelivery's row is made of.
 pub(super) struct Repeat<'a> {
     pub(super) target: &'a str,
-    pub(super) replay_id: &'a str,
     pub(super) place: &'a Place,
     pub(super) key: &'a [u8],
     pub(super) value: Vec<u8>,
@@ -247,48 +256,50 @@ pub(super) struct Repeat<'a> {
     pub(super) event_type: &'a str,
     pub(super) settles: bool,
     pub(super) tried_at: Option<Timestamp>,
-    pub(super) pace: Pace,
-    pub(super) at: Timestamp,
-    pub(super) actor: &'a str,
 }
 
-impl Repeat<'_> {
+impl Replay {
+    /// One of now, by whoever runs this program.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { id: uuid::Uuid::now_v7().to_string(), actor: audit::actor(), at: Timestamp::now(), pace }
+    }
+
     /// The row, for the partition of its record.
-    pub(super) fn row(self, ground: &Ground, encoders: &Encoders) -> Result<Outgoing, AvroError> {
-        let topic = topics::redeliver(self.target);
-        let (record_topic, record_partition, record_offset) = self.place.clone();
-        let traceparent = self.traceparent.map(|value| (TRACEPARENT.to_owned(), value.as_bytes().to_vec().into()));
+    pub(super) fn row(&self, repeat: Repeat<'_>, ground: &Ground, encoders: &Encoders) -> Result<Outgoing, AvroError> {
+        let topic = topics::redeliver(repeat.target);
+        let (record_topic, record_partition, record_offset) = repeat.place.clone();
+        let traceparent = repeat.traceparent.map(|value| (TRACEPARENT.to_owned(), value.as_bytes().to_vec().into()));
         let row = Redelivery {
-            replay_id: self.replay_id.to_owned(),
-            target: self.target.to_owned(),
-            key: Some(String::from_utf8_lossy(self.key).into_owned()),
+            replay_id: self.id.clone(),
+            target: repeat.target.to_owned(),
+            key: Some(String::from_utf8_lossy(repeat.key).into_owned()),
             record_topic,
             record_partition,
             record_offset,
-            value: self.value,
+            value: repeat.value,
             headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
             requested_at: self.at,
-            actor: self.actor.to_owned(),
+            actor: self.actor.clone(),
             allow_stale: self.pace.allow_stale,
-            settles: self.settles,
-            tried_at: self.tried_at,
+            settles: repeat.settles,
+            tried_at: repeat.tried_at,
             interval_us: i64::try_from(self.pace.interval.as_micros()).unwrap_or(i64::MAX),
         };
         let headers = Headers::cloud_event(&CloudEvent {
-            id: self.event_id,
-            source: self.source,
-            event_type: self.event_type,
+            id: repeat.event_id,
+            source: repeat.source,
+            event_type: repeat.event_type,
             time: None,
             subject: None,
-            traceparent: self.traceparent,
+            traceparent: repeat.traceparent,
         });
         let encoder = encoders.of(&topic).ok_or_else(|| AvroError::Unknown(topic.clone()))?;
         Ok(Outgoing {
             value: encoder.encode(&row)?,
             topic: ground.cluster.topic(&topic),
             partition: Some(record_partition),
-            key: self.key.to_vec(),
-            headers: headers.with(REPLAY_HEADER, self.replay_id),
+            key: repeat.key.to_vec(),
+            headers: headers.with(REPLAY_HEADER, self.id.as_str()),
             timestamp_ms: Some(self.at.as_millis()),
         })
     }
@@ -307,32 +318,24 @@ pub fn act(
     range: &Range,
     pace: Pace,
 ) -> Result<Done, OperateError> {
-    let id = uuid::Uuid::now_v7().to_string();
-    let (at, actor) = (Timestamp::now(), audit::actor());
-    let entry = |count: usize| AuditEntry {
-        at: Timestamp::now(),
-        actor: actor.clone(),
-        action: "target.replay".to_owned(),
-        subject: target.to_owned(),
-        detail: Some(
-            json!({
-                "operation": id,
-                "events": count,
-                "allow_stale": pace.allow_stale,
-                "interval_us": u64::try_from(pace.interval.as_micros()).unwrap_or(u64::MAX),
-                "ids": range.ids.iter().take(20).collect::<Vec<_>>(),
-                "from": range.from.to_json(),
-                "to": range.to.to_json(),
-                "entity": range.entity,
-            })
-            .to_string(),
-        ),
-        request_id: None,
+    let replay = Replay::new(pace);
+    let entry = |count: usize| {
+        let detail = json!({
+            "operation": replay.id,
+            "events": count,
+            "allow_stale": pace.allow_stale,
+            "interval_us": u64::try_from(pace.interval.as_micros()).unwrap_or(u64::MAX),
+            "ids": range.ids.iter().take(20).collect::<Vec<_>>(),
+            "from": range.from.to_json(),
+            "to": range.to.to_json(),
+            "entity": range.entity,
+        });
+        audit::entry(replay.actor.clone(), "target.replay", target.to_owned(), &detail)
     };
     let by_place: HashMap<&Place, &Chosen> = chosen.iter().map(|one| (&one.place, one)).collect();
     let names: BTreeSet<&str> = chosen.iter().map(|one| one.place.0.as_str()).collect();
     let decoder = ground.decoder();
-    let mut writer = Writer::open(ground, encoders, &id, &entry)?;
+    let mut writer = Writer::open(ground, encoders, &replay.id, &entry)?;
     for topic in names {
         rows(ground, &ground.partitions_of(topic)?, |row| {
             let place = (topic.to_owned(), row.partition.number, row.offset);
@@ -341,7 +344,6 @@ pub fn act(
             let record = record.map_err(|cause| undecodable(&row, cause))?;
             let repeat = Repeat {
                 target,
-                replay_id: &id,
                 place: &place,
                 key: &one.key,
                 value: row.value.clone().unwrap_or_default(),
@@ -351,11 +353,8 @@ pub fn act(
                 event_type: record.event_type(),
                 settles: one.is_dead,
                 tried_at: None,
-                pace,
-                at,
-                actor: &actor,
             };
-            writer.push(repeat.row(ground, encoders)?)
+            writer.push(replay.row(repeat, ground, encoders)?)
         })?;
     }
     writer.finish()

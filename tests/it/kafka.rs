@@ -154,6 +154,44 @@ async fn a_group_starts_where_it_is_told_and_remembers_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_paused_is_read_when_it_is_gained_anew() {
+    let installation = install("").await;
+    let cluster = installation.ground.cluster.clone();
+    let topics = vec![cluster.topic("feeds")];
+    let producer = Producer::new(&cluster, TIMEOUT, Duration::from_millis(1)).unwrap();
+    for partition in 0..3 {
+        let row = record(&installation, "a", &format!("of {partition}"));
+        producer.send(&Outgoing { partition: Some(partition), ..row }).await.unwrap();
+    }
+    let read = tokio::task::spawn_blocking(move || {
+        let join = |instance| Member::join(&cluster, "paused", instance, &topics, Start::Earliest).unwrap();
+        let mut members = vec![join("first")];
+        let (mut read, mut gains) = (Vec::new(), 0);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        // Of the three partitions that the first has paused, it keeps some when the second comes.
+        while read.len() < 3 {
+            assert!(tokio::time::Instant::now() < deadline, "{gains} gains, {read:?}");
+            for n in 0..members.len() {
+                match members[n].poll(Duration::from_millis(50)).unwrap() {
+                    Polled::Gained(partitions) if gains == 0 => {
+                        gains += 1;
+                        members[n].pause(&partitions).unwrap();
+                        members.push(join("second"));
+                    }
+                    Polled::Gained(_) => gains += 1,
+                    Polled::Record(record) => read.push(*record),
+                    Polled::Nothing | Polled::Away(_) => {}
+                    Polled::Leaving { .. } => members[n].release().unwrap(),
+                }
+            }
+        }
+        assert_eq!(gains, 3, "the first alone, then both");
+        read
+    });
+    assert_eq!(values(&read.await.unwrap()), ["of 0", "of 1", "of 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_lie_where_our_own_hash_says() {
     let installation = install("").await;
     let producer = Producer::new(&installation.ground.cluster, TIMEOUT, Duration::from_millis(1)).unwrap();

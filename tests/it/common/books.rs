@@ -42,9 +42,13 @@ pub(crate) enum Mood {
     WorksLate,
     /// 429, for a second.
     Busy,
+    /// 422, nothing done.
+    Refuses,
+    /// Works, and says 422.
+    WorksAndRefuses,
 }
 
-type Decide = Arc<dyn Fn(&str) -> Mood + Send + Sync>;
+type Decide = Arc<dyn Fn(&str, &str) -> Mood + Send + Sync>;
 
 pub(crate) struct Books {
     address: String,
@@ -60,6 +64,10 @@ pub(crate) struct Book {
     lanes: BTreeMap<String, (usize, usize)>,
     /// Requests that write.
     pub(crate) writes: usize,
+    /// The same by id.
+    sent: BTreeMap<String, usize>,
+    /// Requests that look a document up, by id.
+    looked_up: BTreeMap<String, usize>,
     /// What was sent before its predecessor had a document, or behind its successor.
     pub(crate) inversions: Vec<String>,
     in_flight: usize,
@@ -80,6 +88,12 @@ impl Book {
         self.documents.iter().filter(|(_, count)| **count > 1).map(|(id, _)| id.as_str()).collect()
     }
 
+    /// Documents of this record, requests that wrote it, and requests that looked for it.
+    pub(crate) fn of(&self, id: &str) -> (usize, usize, usize) {
+        let count = |counts: &BTreeMap<String, usize>| counts.get(id).copied().unwrap_or(0);
+        (count(&self.documents), count(&self.sent), count(&self.looked_up))
+    }
+
     fn arrive(&mut self, id: &str) {
         let (key, n) = place(id);
         let (highest, next) = self.lanes.entry(key.to_owned()).or_default();
@@ -91,6 +105,7 @@ impl Book {
         }
         *highest = n.max(*highest);
         self.writes += 1;
+        *self.sent.entry(id.to_owned()).or_default() += 1;
         self.arrivals.push(Instant::now());
         self.in_flight += 1;
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
@@ -128,8 +143,8 @@ fn place(id: &str) -> (&str, usize) {
 }
 
 impl Books {
-    /// Opens books that fail as `decide` says of each writing request to the target of this class.
-    pub(crate) async fn open(decide: impl Fn(&str) -> Mood + Send + Sync + 'static) -> Self {
+    /// Opens books that fail as `decide` says of each writing request, by the target's class and the record's id.
+    pub(crate) async fn open(decide: impl Fn(&str, &str) -> Mood + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let all: Arc<BTreeMap<_, _>> = Arc::new(CLASSES.iter().map(|class| (*class, Mutex::default())).collect());
@@ -236,8 +251,9 @@ async fn answer(
     };
     let cut = || Err(std::io::Error::other("cut on purpose"));
     if head.method == "GET" {
-        let found: Vec<&str> =
-            Some(&*id).filter(|id| book.lock().unwrap().documents.contains_key(*id)).into_iter().collect();
+        let mut book = book.lock().unwrap();
+        *book.looked_up.entry(id.clone()).or_default() += 1;
+        let found: Vec<&str> = Some(&*id).filter(|id| book.documents.contains_key(*id)).into_iter().collect();
         return said(200, json!({ "documents": found }));
     }
     assert!(class != "key" || head.headers["idempotency-key"] == id, "the key is the record's");
@@ -247,7 +263,7 @@ async fn answer(
         true => said(201, json!({ "id": id })),
         false => said(409, json!({ "error": "exists" })),
     };
-    match decide(class) {
+    match decide(class, &id) {
         Mood::Fine => work(),
         Mood::Slow(time) => {
             tokio::time::sleep(time).await;
@@ -255,6 +271,8 @@ async fn answer(
         }
         Mood::Fails => said(500, json!({})),
         Mood::WorksAndFails => work().and_then(|_| said(500, json!({}))),
+        Mood::Refuses => said(422, json!({})),
+        Mood::WorksAndRefuses => work().and_then(|_| said(422, json!({}))),
         Mood::Cuts => cut(),
         Mood::WorksAndCuts => work().and_then(|_| cut()),
         Mood::Hangs => std::future::pending().await,

@@ -14,6 +14,7 @@ pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod way;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,7 +149,10 @@ impl Bare {
 
 fn file(dir: &tempfile::TempDir, toml: &str) -> PathBuf {
     let path = dir.path().join("ledgerhook.toml");
-    std::fs::write(&path, toml).unwrap();
+    // Whole or not at all: a process that was just started may be reading it.
+    let mut new = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+    new.write_all(toml.as_bytes()).unwrap();
+    new.persist(&path).unwrap();
     path
 }
 

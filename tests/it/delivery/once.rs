@@ -1,8 +1,11 @@
 //! Once at the target, by every idempotency class at the same time: faults, kills and freezes against a system that
 //! counts its documents.
 
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::common::books::{Books, CLASSES, Mood};
@@ -10,6 +13,8 @@ use crate::common::process::Process;
 use crate::common::within;
 
 const SEED: u64 = 20_261_122;
+/// Between two words of how far a run is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Records of each key.
 const EACH: usize = 20;
 const MORE: &str = "max_concurrency = 48\nretry = { first = \"100ms\", max = \"2s\", give_up_after = \"6h\" }";
@@ -68,43 +73,80 @@ async fn feed(installation: &Installation, records: usize) {
     }
 }
 
-/// Kills or stops deliverers, one after the other, always when some more is made.
-async fn kill(
-    installation: &Installation,
-    books: &Books,
-    mut deliverers: Vec<Option<Process>>,
+/// A run against the books, and how far it is.
+struct Storm<'a> {
+    installation: &'a Installation,
+    books: &'a Books,
+    /// Of each class.
     records: usize,
-    (kills, seconds): (usize, u64),
-) -> Vec<Option<Process>> {
-    let all = records * CLASSES.len();
-    let mut rng = SmallRng::seed_from_u64(SEED + 1);
-    for kill in 0..kills {
-        let enough = || books.made() >= all * (kill + 1) / (kills + 2);
-        within(seconds, &format!("some more before kill {kill}"), enough).await;
-        let which = rng.random_range(0..3);
-        match deliverers[which].take() {
-            // Told to stop, it hands over; killed, it does not.
-            Some(told) if rng.random_bool(0.2) => {
-                told.terminate();
-                drop(told.ended().await);
+    began: Instant,
+    /// All of it has to be over by then.
+    deadline: Instant,
+}
+
+impl Storm<'_> {
+    fn all(&self) -> usize {
+        self.records * CLASSES.len()
+    }
+
+    /// Says how far it is, also where the output of tests is kept back: a long one is watched.
+    fn tell(&self, what: &str) {
+        let made = CLASSES.map(|class| self.books.of(class, |book| format!("{class} {}/{}", book.len(), book.writes)));
+        let told = format!("{:4} s: {what}; documents/writes: {}", self.began.elapsed().as_secs(), made.join(", "));
+        drop(writeln!(std::io::stderr(), "{told}"));
+    }
+
+    /// Waits until that many documents are there.
+    async fn until(&self, made: usize, what: &str) {
+        let mut told = Instant::now();
+        while self.books.made() < made {
+            assert!(Instant::now() < self.deadline, "not in time: {what}, {} of {made} made", self.books.made());
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                self.tell(what);
             }
-            killed => drop(killed),
-        }
-        // One that stays away loses its partitions to the others.
-        if rng.random_bool(0.7) || deliverers.iter().all(Option::is_none) {
-            deliverers[which] = Some(deliverer(installation, which));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    deliverers
+
+    /// Kills or stops deliverers, one after the other, always when some more is made.
+    async fn kill(&self, mut deliverers: Vec<Option<Process>>, kills: usize) -> Vec<Option<Process>> {
+        let mut rng = SmallRng::seed_from_u64(SEED + 1);
+        for kill in 0..kills {
+            self.until(self.all() * (kill + 1) / (kills + 2), "until the next kill").await;
+            let which = rng.random_range(0..3);
+            let how = match deliverers[which].take() {
+                None => "is away",
+                // Told to stop, it hands over; killed, it does not.
+                Some(told) if rng.random_bool(0.2) => {
+                    told.terminate();
+                    drop(told.ended().await);
+                    "stopped"
+                }
+                Some(killed) => {
+                    killed.kill();
+                    "killed"
+                }
+            };
+            // One that stays away loses its partitions to the others.
+            let back = rng.random_bool(0.7) || deliverers.iter().all(Option::is_none);
+            if back {
+                deliverers[which] = Some(deliverer(self.installation, which));
+            }
+            let then = if back { "started again" } else { "left away" };
+            self.tell(&format!("{} of {kills}: deliverer {which} {how}, {then}", kill + 1));
+        }
+        deliverers
+    }
 }
 
 /// Three deliverers, killed or told to stop one after the other, some staying away for longer than a session.
-async fn storm(records: usize, kills: usize, seconds: u64) {
+async fn storm(records: usize, kills: usize, bound: Duration) {
     let rng = Mutex::new(SmallRng::seed_from_u64(SEED));
     let calm = std::sync::Arc::new(AtomicBool::new(false));
     let books = {
         let calm = std::sync::Arc::clone(&calm);
-        Books::open(move |_| {
+        Books::open(move |_, _| {
             let roll = rng.lock().unwrap().random_range(0..10_000);
             if calm.load(Ordering::SeqCst) { Mood::Fine } else { shuffled(roll) }
         })
@@ -112,13 +154,15 @@ async fn storm(records: usize, kills: usize, seconds: u64) {
     };
     let folder = tempfile::tempdir().unwrap();
     let installation = install(&books.targets(folder.path(), MORE)).await;
+    let (began, deadline) = (Instant::now(), Instant::now() + bound);
+    let storm = Storm { installation: &installation, books: &books, records, began, deadline };
     let deliverers = (0..3).map(|n| Some(deliverer(&installation, n))).collect();
-    let (mut deliverers, ()) =
-        tokio::join!(kill(&installation, &books, deliverers, records, (kills, seconds)), feed(&installation, records));
+    let (mut deliverers, ()) = tokio::join!(storm.kill(deliverers, kills), feed(&installation, records));
     for (n, gone) in deliverers.iter_mut().enumerate() {
         gone.get_or_insert_with(|| deliverer(&installation, n));
     }
-    within(seconds, "all have a document", || books.made() == records * CLASSES.len()).await;
+    storm.until(storm.all(), "until all have a document").await;
+    storm.tell("all have a document");
     // What is under way or in doubt ends, and would double now.
     calm.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(8)).await;
@@ -131,14 +175,14 @@ async fn storm(records: usize, kills: usize, seconds: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_class_makes_one_document_in_order_through_faults_and_kills() {
-    storm(400, 3, 120).await;
+    storm(400, 3, Duration::from_secs(240)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long form: scripts/test --long"]
 async fn long_each_class_makes_one_document_in_order_through_faults_and_kills() {
     // Of each of the four classes.
-    storm(12_500, 40, 900).await;
+    storm(12_500, 40, Duration::from_secs(840)).await;
 }
 
 /// A deliverer stands still in the middle of its sends for longer than its session, and another takes over. What it had
@@ -146,7 +190,7 @@ async fn long_each_class_makes_one_document_in_order_through_faults_and_kills() 
 /// offers can that make a second document, and of no more than was under way.
 async fn frozen(rounds: usize) {
     const AT_ONCE: usize = 24;
-    let books = Books::open(|_| Mood::Slow(Duration::from_millis(200))).await;
+    let books = Books::open(|_, _| Mood::Slow(Duration::from_millis(200))).await;
     let folder = tempfile::tempdir().unwrap();
     let more =
         format!("max_concurrency = {AT_ONCE}\nretry = {{ first = \"100ms\", max = \"1s\", give_up_after = \"6h\" }}");

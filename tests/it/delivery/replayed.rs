@@ -1,5 +1,7 @@
 //! Dead letters and replays: asked for by the command line, delivered by the same engine.
 
+mod classes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,12 +12,17 @@ async fn cli(installation: &Installation, args: &[&str]) -> Ended {
     run(&installation.file(), args).await
 }
 
-/// Does it, and says with how many events.
-async fn operated(installation: &Installation, args: &[&str]) -> u64 {
+/// Does it, and says by which operation and with how many events.
+async fn operation(installation: &Installation, args: &[&str]) -> (String, u64) {
     let done = cli(installation, &[args, &["--yes", "--json"]].concat()).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    report["events"].as_u64().unwrap()
+    (report["operation"].as_str().unwrap().to_owned(), report["events"].as_u64().unwrap())
+}
+
+/// Does it, and says with how many events.
+async fn operated(installation: &Installation, args: &[&str]) -> u64 {
+    operation(installation, args).await.1
 }
 
 /// Ids of the dead letters that wait.

@@ -14,6 +14,8 @@ pub(super) struct Target {
     class: Idempotency,
     /// Documents made of each record.
     documents: BTreeMap<Id, u32>,
+    /// When the first request for each record came.
+    arrived: BTreeMap<Id, Instant>,
     /// Keys with the time of their first request.
     keys: HashMap<Id, Instant>,
     /// Index of the last record written of each key of each partition.
@@ -22,11 +24,12 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(class: Idempotency) -> Self {
-        Self { class, documents: BTreeMap::new(), keys: HashMap::new(), last: HashMap::new() }
+        Self { class, documents: BTreeMap::new(), arrived: BTreeMap::new(), keys: HashMap::new(), last: HashMap::new() }
     }
 
     /// Acts on a request; says whether it made a document or had it already.
     pub(super) fn act(&mut self, Job { id, again }: Job, key: u8, step: Step, now: Instant) -> bool {
+        self.arrived.entry(id).or_insert(now);
         let has = self.documents.contains_key(&id);
         let known = match (self.class, step) {
             (_, Step::LookUp) | (Idempotency::Reject, _) => has,
@@ -67,6 +70,11 @@ impl Target {
     /// The record of a key that was written last.
     pub(super) fn stands(&self, p: usize, key: u8) -> Option<usize> {
         self.last.get(&(p, key)).copied()
+    }
+
+    /// When each record came.
+    pub(super) const fn arrived(&self) -> &BTreeMap<Id, Instant> {
+        &self.arrived
     }
 
     pub(super) fn has(&self, id: Id) -> bool {

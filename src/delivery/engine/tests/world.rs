@@ -8,18 +8,18 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::flight::{Fate, Flight, verdict};
 use super::store::{Batch, Sealed, Store};
 use super::target::Target;
 use crate::config::{OnGiveUp, OnStale, Retry};
 use crate::delivery::engine::{Engine, Rules};
-use crate::delivery::lane::{Allowance, Fetch, Go, Lane, Limits, Seat, Ticket, Try};
+use crate::delivery::lane::{Allowance, Fetch, Go, Lane, Limits, Seat, Try};
 use crate::delivery::latest::Latest;
-use crate::delivery::repeat::Step;
 use crate::delivery::room::Asked;
 use crate::delivery::schedule::Policy;
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::kafka::group::Partition;
-use crate::targets::{Fault, Idempotency, Reason, Scope, Verdict, of_answer, of_fault};
+use crate::targets::{Idempotency, Reason, Scope, Verdict};
 
 /// Longest a request takes.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,34 +82,6 @@ pub(super) struct Node {
     pub(super) window: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Fine,
-    Refused,
-    Fails,
-    ActsAndFails,
-    Cut,
-    ActsAndCut,
-    Late,
-    RateLimited,
-    Away,
-}
-
-pub(super) struct Flight {
-    pub(super) node: usize,
-    pub(super) ticket: Ticket,
-    pub(super) job: Job,
-    pub(super) n: u32,
-    pub(super) step: Step,
-    pub(super) started: Instant,
-    pub(super) act_at: Option<Instant>,
-    pub(super) end_at: Instant,
-    pub(super) fate: Fate,
-    pub(super) made: Option<bool>,
-    /// Whether anyone waits for its end.
-    pub(super) heard: bool,
-}
-
 /// What happened, for the tests of the tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
@@ -160,6 +132,10 @@ pub(super) struct World {
     /// The last record of each key that was sent.
     pub(super) sent: HashMap<(usize, u8), usize>,
     pub(super) faults: bool,
+    /// What befalls poisoned records.
+    pub(super) poison: Fate,
+    /// Seed of the times on the wire where they go by the record alone, whatever else is sent.
+    pub(super) steady: Option<u64>,
     pub(super) down: Option<Instant>,
     pub(super) tries_while_down: usize,
     pub(super) aloud: bool,
@@ -215,6 +191,8 @@ impl World {
             flights: Vec::new(),
             sent: HashMap::new(),
             faults: true,
+            poison: Fate::Refused,
+            steady: None,
             down: None,
             tries_while_down: 0,
             aloud: std::env::var("LEDGERHOOK_SEED").is_ok(),
@@ -418,58 +396,6 @@ impl World {
         *last = i;
     }
 
-    fn depart(&mut self, node: usize, job: Job, ticket: Ticket, n: u32, step: Step) {
-        let id = job.id;
-        let record = self.logs[id.0][id.1];
-        if job.again.is_some() && n == 1 {
-            self.counts.looked += usize::from(step == Step::LookUp);
-            let looks = matches!(self.class, Idempotency::LookUp { .. } | Idempotency::Key { .. });
-            assert_eq!(step == Step::LookUp, looks, "the first try of a redelivery");
-        }
-        self.counts.tries += 1;
-        self.counts.look_ups += usize::from(step == Step::LookUp);
-        self.counts.repeats += usize::from(n > 1 || self.target.has(id));
-        let down = self.down.is_some_and(|until| self.now < until);
-        self.tries_while_down += usize::from(down);
-        let fate = match self.rng.random_range(0..100) {
-            _ if down => Fate::Fails,
-            _ if record.poisoned => Fate::Refused,
-            _ if !self.faults => Fate::Fine,
-            0..50 => Fate::Fine,
-            50..58 => Fate::Fails,
-            58..66 => Fate::ActsAndFails,
-            66..73 => Fate::Cut,
-            73..81 => Fate::ActsAndCut,
-            81..90 => Fate::Late,
-            90..96 => Fate::RateLimited,
-            _ => Fate::Away,
-        };
-        let there = Duration::from_millis(self.rng.random_range(1..WIRE.as_millis().try_into().unwrap()));
-        let back = Duration::from_millis(self.rng.random_range(1..100));
-        let acts = matches!(fate, Fate::Fine | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
-        let late = match (fate, self.class) {
-            // A late write of an upsert comes behind its repeat: nobody could tell it from a new one.
-            (Fate::Late, Idempotency::Upsert) => Duration::ZERO,
-            (Fate::Late, _) => SETTLE.mul_f64(self.rng.random_range(0.0..0.99)).saturating_sub(there),
-            _ => Duration::ZERO,
-        };
-        let end_at = if fate == Fate::Late { self.now + TIMEOUT } else { self.now + there + back };
-        self.tell(|| format!("node {node} tries {job:?} key {} n {n} {step:?}: {fate:?}", record.key));
-        self.flights.push(Flight {
-            node,
-            ticket,
-            job,
-            n,
-            step,
-            started: self.now,
-            act_at: acts.then(|| self.now + there + late),
-            end_at,
-            fate,
-            made: None,
-            heard: true,
-        });
-    }
-
     pub(super) fn advance(&mut self, time: Duration) {
         self.now += time;
         let mut acting: Vec<usize> = (0..self.flights.len())
@@ -567,31 +493,5 @@ impl World {
         } else {
             self.begin_commit(n, false);
         }
-    }
-}
-
-impl Flight {
-    /// Whether the target says that it had the record already.
-    fn class_says(&self, made: Option<bool>) -> bool {
-        made == Some(false)
-    }
-}
-
-fn verdict(fate: Fate, had_it: bool) -> Verdict {
-    let now = Timestamp::default();
-    match fate {
-        Fate::Fine if had_it => Verdict {
-            outcome: AttemptOutcome::Duplicate,
-            reason: Reason::Status(200),
-            scope: Scope::Record,
-            retry_after: None,
-        },
-        Fate::Fine => of_answer(200, None, now),
-        Fate::Refused => of_answer(422, None, now),
-        Fate::Fails | Fate::ActsAndFails => of_answer(500, None, now),
-        Fate::Cut | Fate::ActsAndCut => of_fault(&Fault::Cut(String::new())),
-        Fate::Late => of_fault(&Fault::Timeout),
-        Fate::RateLimited => of_answer(429, Some("2"), now),
-        Fate::Away => of_fault(&Fault::Connect(String::new())),
     }
 }

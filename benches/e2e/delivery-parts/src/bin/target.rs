@@ -4,9 +4,9 @@
 //!
 //! | | |
 //! |---|---|
-//! | `/_begin?first=N&records=N&keys=N&crowded=N&poisoned=N` | forgets everything; records are expected by number; the first keys may be poisoned |
-//! | `/_until?arrived=N&seconds=N` | answers when so many different records came, or after that time |
-//! | `/_report` | `arrived`: different records, `refused` ones included; `repeats`: requests of a record that it had taken before; `inversions`: an earlier record of its key came after it, or was still under way; `in_flight`: mean between the first and the last arrival, and the most; `seconds` between those; `gap`: the longest time without an arrival |
+//! | `/_begin?first=N&records=N&keys=N&crowded=N&poisoned=N&earlier=N` | forgets everything; records are expected by number; the first keys may be poisoned, and all records below `first` refused, where `earlier` is 1 |
+//! | `/_until?arrived=N&taken=N&seconds=N` | answers when so many different records came and were taken, or after that time |
+//! | `/_report` | `wanted`: records of keys that are not poisoned; `arrived`: different records, `refused` ones included; `taken`: without those; `refusals`: requests refused, of earlier records too; `repeats`: requests of a record that it had taken before; `inversions`: an earlier record of its key came after it, or was still under way; `in_flight`: mean between the first and the last arrival, and the most; `seconds` between those; `gap`: the longest time without an arrival |
 //! | `/_arrivals` | of each record by number, when it came first, in microseconds since 1970; 0: never |
 
 use std::collections::HashMap;
@@ -34,12 +34,15 @@ struct Seen {
     first: u64,
     keys: Option<Keys>,
     poisoned: u64,
+    /// Whether records of earlier runs are refused.
+    earlier: bool,
     /// By number: when it came first, and whether it was taken.
     records: Vec<(u64, bool)>,
     /// By key: the highest number that came, and how many are under way.
     lanes: Vec<(Option<u64>, u32)>,
     arrived: u64,
     refused: u64,
+    refusals: u64,
     repeats: u64,
     inversions: u64,
     in_flight: u64,
@@ -83,6 +86,7 @@ impl Seen {
             first: of("first"),
             keys: Some(keys),
             poisoned: of("poisoned"),
+            earlier: of("earlier") == 1,
             records: vec![(0, false); of("records") as usize],
             lanes: vec![(None, 0); keys.all as usize],
             ..Self::default()
@@ -99,8 +103,11 @@ impl Seen {
         self.most = self.most.max(self.in_flight);
         // Of an earlier run.
         let Some(record) = n.checked_sub(self.first).and_then(|n| self.records.get_mut(n as usize)) else {
-            return Some((poisoned, None));
+            let refused = self.earlier && n < self.first;
+            self.refusals += u64::from(refused);
+            return Some((refused, None));
         };
+        self.refusals += u64::from(poisoned);
         if record.0 == 0 {
             record.0 = at;
             self.arrived += 1;
@@ -119,12 +126,21 @@ impl Seen {
         Some((poisoned, Some(key as usize)))
     }
 
+    const fn taken(&self) -> u64 {
+        self.arrived - self.refused
+    }
+
     fn report(&self) -> String {
+        let records = self.first..self.first + self.records.len() as u64;
+        let is_wanted = |n: &u64| self.keys.is_some_and(|keys| keys.of(*n) >= self.poisoned);
         let seconds = self.began.zip(self.last).map_or(0.0, |(began, last)| (last - began).as_secs_f64());
         format!(
-            "arrived={} refused={} repeats={} inversions={} in_flight={:.0} most={} seconds={seconds:.2} gap={:.1}\n",
+            "wanted={} arrived={} refused={} taken={} refusals={} repeats={} inversions={} in_flight={:.0} most={} seconds={seconds:.2} gap={:.1}\n",
+            records.filter(is_wanted).count(),
             self.arrived,
             self.refused,
+            self.taken(),
+            self.refusals,
             self.repeats,
             self.inversions,
             self.busy.as_secs_f64() / seconds.max(0.001),
@@ -157,8 +173,10 @@ async fn answer(request: Request<Incoming>, seen: Shared, latency: Duration) -> 
         "/_begin" => lock(&seen).begin(&asked),
         "/_until" => {
             let until = Instant::now() + Duration::from_secs(asked.get("seconds").copied().unwrap_or(60));
-            let arrived = asked.get("arrived").copied().unwrap_or(0);
-            while lock(&seen).arrived < arrived && Instant::now() < until {
+            let of = |name: &str| asked.get(name).copied().unwrap_or(0);
+            let (arrived, taken) = (of("arrived"), of("taken"));
+            let is_there = |seen: &Seen| seen.arrived >= arrived && seen.taken() >= taken;
+            while !is_there(&lock(&seen)) && Instant::now() < until {
                 tokio::time::sleep(EVERY).await;
             }
         }
