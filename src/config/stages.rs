@@ -45,8 +45,6 @@ pub struct Router {
     pub batch_events: usize,
     /// How long a transaction waits for more events.
     pub batch_wait: Duration,
-    /// Parts of a batch that are written side by side, at most, each in a transaction of its own.
-    pub writers: usize,
     /// After this long the broker aborts an unfinished transaction.
     pub transaction_timeout: Duration,
 }
@@ -94,7 +92,6 @@ impl Router {
             dedupe_window: r.duration("dedupe_window", 8 * DAY..=400 * DAY),
             batch_events: r.number("batch_events", 1..=10_000),
             batch_wait: r.duration("batch_wait", MILLISECOND..=10 * SECOND),
-            writers: r.number("writers", 1..=8),
             // Brokers refuse more than their transaction.max.timeout.ms, 15 minutes unless set otherwise.
             transaction_timeout: r.duration("transaction_timeout", SECOND..=900 * SECOND),
         };

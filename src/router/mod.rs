@@ -3,14 +3,13 @@
 //! | | |
 //! |---|---|
 //! | reads | `received.<source>` of every source (group `router`), `seen.<source>` when it gains a partition |
-//! | writes | record topics, `seen.<source>`, `quarantine` and its own offsets, in transactions: a batch in parts, side by side |
+//! | writes | record topics, `seen.<source>`, `quarantine` and its own offsets, in one transaction per batch |
 //! | promise | one event id of one source makes one record, as a read_committed reader sees it (G2); every row ends in one [`crate::outcome::RouterOutcome`] (G3) |
 //! | on failure | an aborted batch leaves nothing and is read again; a fenced or broken client starts over from what is committed; a store that is damaged or of other topics is set aside and read again from `seen` |
 //! | metrics | `ledgerhook_router_events_total`, `ledgerhook_router_restore_seconds` |
 //!
 //! A row's way: `serve` collects a batch, `decide` says what becomes of each row (with `mapping` for the record and
-//! `state` for what was seen), `batch` makes the outgoing records, and `write` puts them into one transaction, or into
-//! several side by side, each with `parts` of the batch that have nothing to do with each other.
+//! `state` for what was seen), `batch` makes the outgoing records, and `write` puts them into one transaction.
 //! A row whose schema the registry has not told yet is kept in `hold`, and its partition waits. One that stands in another
 //! partition than its id's marker would is passed on (`places`), in the same transaction as all else.
 //!
@@ -28,7 +27,6 @@
 //!
 //! That this order of steps keeps the promise through crashes, zombies and rebalances is checked on a `model` of it.
 
-mod away;
 mod batch;
 mod decide;
 mod error;
@@ -37,7 +35,6 @@ pub mod mapping;
 #[cfg(test)]
 mod model;
 mod open;
-mod parts;
 mod places;
 mod refill;
 mod run;

@@ -1,13 +1,13 @@
 //! One incarnation: a producer that fenced its predecessor, a member of the group, the state of its partitions; and the
 //! loop: collect a batch, write it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::away::Away;
 use super::batch::undecodable;
 use super::error::Again;
 use super::hold::Held;
@@ -30,6 +30,8 @@ const FILLING: Duration = Duration::from_millis(10);
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// Bytes of rows after which a batch is closed, whatever their number: a bound on memory.
 const BATCH_BYTES: usize = 8 << 20;
+/// Pause between looks at a cluster that is away.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A row, and what is to be done with it.
 pub(super) struct Row {
@@ -50,9 +52,9 @@ pub(super) enum Task {
 /// An incarnation at work.
 pub(super) struct Serving<'a> {
     pub(super) router: &'a Router,
-    /// Each pair takes turns: the coordinator refuses a producer's next transaction until the markers of its last one
-    /// are written, and the client then asks again after 20 ms, as long as a transaction takes.
-    transactions: Vec<[Transactions; 2]>,
+    /// They take turns: the coordinator refuses a producer's next transaction until the markers of its last one are
+    /// written, and the client then asks again after 20 ms, as long as a transaction takes.
+    transactions: [Transactions; 2],
     /// Whose turn it is.
     turn: usize,
     pub(super) member: Member,
@@ -71,7 +73,8 @@ pub(super) struct Serving<'a> {
     places: Places,
     /// Whether the group has given us our share.
     joined: bool,
-    pub(super) away: Away,
+    /// When to look again at a cluster that is away.
+    away: Cell<Option<Instant>>,
 }
 
 impl<'a> Serving<'a> {
@@ -83,12 +86,8 @@ impl<'a> Serving<'a> {
             let opened = Transactions::open(&router.ground.cluster, id, settings.transaction_timeout);
             opened.map(|opened| opened.until(&router.role.stop))
         };
-        // All before it joins: whatever an earlier incarnation left open has ended.
-        let pair = |n: usize| {
-            let first = if n == 0 { id.clone() } else { format!("{id}.{}", 2 * n) };
-            Ok([open(&first)?, open(&format!("{id}.{}", 2 * n + 1))?])
-        };
-        let transactions = (0..settings.writers).map(pair).collect::<Result<Vec<_>, Again>>()?;
+        // Both before it joins: whatever an earlier incarnation left open has ended.
+        let transactions = [open(&id)?, open(&format!("{id}.1"))?];
         let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
         let member = Member::join(&router.ground.cluster, "router", &instance, &router.received, Start::Earliest)?;
         Ok(Self {
@@ -104,21 +103,16 @@ impl<'a> Serving<'a> {
             began: Instant::now(),
             places,
             joined: false,
-            away: Away::default(),
+            away: Cell::new(None),
         })
     }
 
-    /// How many parts of a batch may be written side by side.
-    pub(super) const fn writers(&self) -> usize {
-        self.transactions.len()
+    /// The producer of the transaction under way, or of the one that ended last.
+    pub(super) const fn transactions(&self) -> &Transactions {
+        &self.transactions[self.turn]
     }
 
-    /// The producer of this writer's transaction under way, or of the one that ended last.
-    pub(super) fn transactions(&self, writer: usize) -> &Transactions {
-        &self.transactions[writer][self.turn]
-    }
-
-    /// Goes on to the other producers.
+    /// Goes on to the other producer.
     pub(super) const fn turn(&mut self) {
         self.turn = 1 - self.turn;
     }
@@ -172,7 +166,7 @@ impl<'a> Serving<'a> {
                     self.joined = false;
                     self.member.release()?;
                 }
-                Polled::Away(why) => self.away.lost_sight(&self.router.role, &why),
+                Polled::Away(why) => self.lost_sight(&why),
                 Polled::Nothing if Instant::now() >= until => break,
                 Polled::Nothing => {}
             }
@@ -189,7 +183,7 @@ impl<'a> Serving<'a> {
     /// commit can lie between what is known and where reading starts.
     fn gain(&mut self, partitions: Vec<Partition>) -> Result<(), Again> {
         self.joined = true;
-        self.away.is_back();
+        self.away.set(None);
         self.member.pause(&partitions)?;
         // Markers are moved by who holds all partitions: from now on, and until they are given back, nobody does.
         self.places.confirm(self.router, partitions.iter().map(|partition| self.router.source_of(partition)))?;
@@ -304,17 +298,25 @@ impl<'a> Serving<'a> {
         Row { incoming, share, task: Task::Decide(envelope, mark) }
     }
 
+    /// The client words one absence in many ways; the first says it.
+    pub(super) fn lost_sight(&self, why: &str) {
+        if self.away.get().is_none() {
+            self.router.role.health.not_ready(why);
+            self.away.set(Some(Instant::now() + LOOK_EVERY));
+        }
+    }
+
     /// Looks whether a cluster that was away is back: the client does not say so by itself.
     fn look(&self) {
-        if !self.away.is_due() {
+        if self.away.get().is_none_or(|at| Instant::now() < at) {
             return;
         }
         let answers = |topic: &String| self.router.ground.admin().partitions(topic).is_ok();
         if self.router.received.first().is_none_or(answers) && self.joined {
-            self.away.is_back();
+            self.away.set(None);
             self.tell();
         } else {
-            self.away.look_later();
+            self.away.set(Some(Instant::now() + LOOK_EVERY));
         }
     }
 }
