@@ -17,9 +17,10 @@
 //! ```
 //!
 //! The position stands in the table and moves with the rows, in one swap that the catalog makes atomic. Before each swap
-//! the table is loaded and its position compared with the one that the batch began at; the swap insists on just the
-//! snapshot that was compared. A writer that was out of date is refused so, on every catalog. The consumer group
-//! decides only which instance tries.
+//! the table is loaded and its position compared with the one that the batch began at, and with the snapshots that lead
+//! to the table as it is; the swap insists on just the snapshot that was looked at. A writer that was out of date is
+//! refused so, on every catalog, and a table that was rolled back under one is not written on. The consumer group decides
+//! only which instance tries.
 //!
 //! # Failure at each step
 //!

@@ -35,8 +35,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// Pauses after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// How often a table that needs an operator is looked at again.
+/// How often a table that needs an operator is looked at again, and how often at most topics for more partitions.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often at least topics are looked at for more partitions.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 /// An idle table is brought past the marks that transactions leave behind records after this many commit intervals.
 const TIDY_INTERVALS: u32 = 60;
 /// Dead letters on their way at one time.
@@ -65,7 +67,7 @@ pub(super) struct Shared {
 
 /// Why a session ended.
 enum End {
-    /// The role stops, or another instance writes.
+    /// The role stops, another instance writes, or there are more partitions to read.
     Over,
     /// Something is away, or someone else was quicker: begin again from what the table says.
     Again(String),
@@ -116,6 +118,9 @@ struct Session {
     batch: Batch,
     ways: Ways,
     committed_at: Instant,
+    /// How many partitions are read, and when it was last asked whether there are more.
+    partitions: usize,
+    asked_at: Instant,
 }
 
 impl Worker {
@@ -190,7 +195,27 @@ impl Worker {
             {
                 self.tidy(&mut session)?;
             }
+            if now.saturating_duration_since(session.asked_at) > limits.every.clamp(LOOK_SOON, LOOK_AGAIN) {
+                session.asked_at = now;
+                if self.has_grown(&session) {
+                    self.flush(&mut session)?;
+                    return Err(End::Over);
+                }
+            }
         }
+    }
+
+    /// Whether a topic has more partitions than are read: nothing else would ever bring them to mind.
+    fn has_grown(&self, session: &Session) -> bool {
+        let found = self.wanted.topics.iter().map(|topic| self.shared.ground.partitions_of(topic));
+        // A cluster that is away is heard of elsewhere, and asked again later.
+        let Ok(found) = found.collect::<Result<Vec<_>, _>>() else { return false };
+        let found: usize = found.iter().map(Vec::len).sum();
+        if found > session.partitions {
+            let (table, before) = (&self.wanted.name, session.partitions);
+            tracing::info!(table, before, partitions = found, "topics have more partitions");
+        }
+        found > session.partitions
     }
 
     /// Whether memory is short, and this table has its share of it.
@@ -252,19 +277,16 @@ impl Worker {
             let positions = (&session.from, &batch.to);
             // Loading the table, writing its metadata and the swap each wait for one answer at most.
             let timeout = shared.lake.catalog.timeout * 3;
-            match commit(&session.catalog, &session.table, id, written, positions, timeout).await {
-                Ok(table) => Ok(table),
-                Err(error @ CommitError::Fenced(_)) => {
-                    tracing::warn!(table = self.wanted.name, rows, %error, "another writer was quicker; its rows count, ours are read again");
-                    Err(End::Again(error.to_string()))
+            let committed = commit(&session.catalog, &session.table, id, written, positions, timeout).await;
+            committed.map_err(|error| {
+                if let CommitError::Fenced(_) = error {
+                    tracing::warn!(table = self.wanted.name, rows, %error, "the table is not where this batch begins; what it says counts, and reading begins there");
                 }
-                Err(error @ CommitError::Unknown(_)) => {
-                    self.pending = Some((id, rows));
-                    Err(End::Again(error.to_string()))
-                }
-            }
+                // Whichever it was, the table says which rows it has.
+                self.pending = Some((id, rows));
+                End::Again(error.to_string())
+            })
         });
-        let before = session.table.metadata().current_schema_id();
         session.table = outcome?;
         session.from = batch.to;
         session.committed_at = Instant::now();
@@ -272,10 +294,6 @@ impl Worker {
         self.count(rows);
         shared.metrics.lake_commit_seconds.observe(began.elapsed().as_secs_f64());
         tracing::debug!(table = self.wanted.name, rows, "committed");
-        if session.table.metadata().current_schema_id() != before {
-            // The ways into the columns are of the former ones, which may stand elsewhere by now.
-            return Err(End::Again("the table's columns changed".to_owned()));
-        }
         Ok(())
     }
 
@@ -386,6 +404,8 @@ impl Worker {
             batch: Batch::new(to),
             ways: Ways::new(Arc::clone(&ground.registry)),
             committed_at: Instant::now(),
+            partitions: partitions.len(),
+            asked_at: Instant::now(),
         })
     }
 

@@ -121,6 +121,8 @@ struct Mute {
     inner: Arc<dyn Catalog>,
     /// Whether it does it.
     does: bool,
+    /// Whether it answers at all.
+    answers: bool,
     asked: AtomicU32,
 }
 
@@ -130,6 +132,9 @@ impl Catalog for Mute {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.does {
             self.inner.update_table(commit).await?;
+        }
+        if !self.answers {
+            std::future::pending::<()>().await;
         }
         Err(Error::new(ErrorKind::Unexpected, "the commit state is unknown"))
     }
@@ -179,16 +184,17 @@ impl Catalog for Mute {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_end_is_read_back_from_the_table() {
-    for does in [true, false] {
+    for (does, answers) in [(true, true), (false, true), (true, false), (false, false)] {
         let dir = tempfile::tempdir().unwrap();
         let lake = lake(&dir);
         let real = catalog::open(&lake).await.unwrap();
         let Opened { table, found, made } = open(&real, &lake).await;
         assert!(made);
-        let mute = Arc::new(Mute { inner: Arc::clone(&real), does, asked: AtomicU32::new(0) });
+        let mute = Arc::new(Mute { inner: Arc::clone(&real), does, answers, asked: AtomicU32::new(0) });
         let as_catalog: Arc<dyn Catalog> = Arc::clone(&mute) as _;
         let (first, second) = (files(&table, 0..2).await, files(&table, 0..2).await);
-        let ended = commit(&as_catalog, &table, Uuid::now_v7(), first, (&found.position, &at(2)), WAIT).await;
+        let wait = if answers { WAIT } else { Duration::from_secs(2) };
+        let ended = commit(&as_catalog, &table, Uuid::now_v7(), first, (&found.position, &at(2)), wait).await;
         assert!(matches!(ended, Err(CommitError::Unknown(_))), "{ended:?}");
         assert_eq!(mute.asked.load(Ordering::Relaxed), 1, "it is not repeated");
 
