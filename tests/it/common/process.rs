@@ -115,6 +115,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.readers.iter().all(JoinHandle::is_finished)
+    }
+
     /// Ends it with `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
