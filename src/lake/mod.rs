@@ -33,14 +33,18 @@
 //!   are gone before they were read*: the table stops with the reason, and is looked at again each minute.
 //! - *Kafka, registry, catalog or store are away, the disk is full*: the batch is dropped, and read again later.
 //!
-//! Memory is bounded by `lake.memory` for what was read, a chunk of columns for each table that writes, its file's packed
-//! rows, and what the Kafka client reads ahead.
+//! # Memory
+//!
+//! What was read is counted in `memory`, to the byte and for all tables, and is at most `lake.memory` and a record of
+//! each table. One table at a time becomes files, in `pack`: a chunk of columns, a page and a dictionary of each column,
+//! and a file of at most a quarter of `lake.memory`, up to three times. Each table's Kafka client reads ahead a few MiB.
 //!
 //! | file | what |
 //! |---|---|
 //! | `schema`, `datum`, `plan`, `sink` | columns of an Avro schema, its tree, and the way of a record into columns: pure |
 //! | `position` | how far a table is, and what a table as found says of that: pure |
-//! | `batch`, `files` | what was read; rows to files |
+//! | `batch`, `memory` | what was read, and what holds it |
+//! | `files`, `pack` | rows to files, and the one thread that does it |
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
 //! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew and compared |
@@ -55,6 +59,8 @@ mod error;
 mod fence;
 mod files;
 mod maintain;
+mod memory;
+mod pack;
 mod plan;
 mod position;
 mod rebuild;

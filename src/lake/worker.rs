@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iceberg::Catalog;
@@ -14,11 +14,13 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Ways, outgoing};
 use super::board::Board;
+use super::catalog;
 use super::commit::{CommitError, commit};
 use super::error::{Error, told};
+use super::memory::{Advice, Memory};
+use super::pack::Packer;
 use super::position::{self, COMMIT, Position};
 use super::table::{self, Wanted};
-use super::{catalog, files};
 use crate::config;
 use crate::event::ControlKind;
 use crate::kafka::assigned::{AssignedError, AssignedReader};
@@ -35,6 +37,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Pauses after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// Between two looks at memory that others have to free.
+const MEMORY: Duration = Duration::from_millis(20);
 /// How often a table that needs an operator is looked at again, and how often at most topics for more partitions.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How often at least topics are looked at for more partitions.
@@ -59,10 +63,10 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Whether this instance is the one that writes. Nothing depends on it but who tries.
     pub(super) leads: AtomicBool,
-    /// Bytes that all batches hold.
-    pub(super) held: AtomicU64,
-    /// How many tables there are.
-    pub(super) tables: u64,
+    /// What holds the records of all tables.
+    pub(super) memory: Arc<Memory>,
+    /// What makes files of them.
+    pub(super) packer: Packer,
 }
 
 /// Why a session ended.
@@ -101,12 +105,12 @@ impl From<AssignedError> for End {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     wanted: Wanted,
+    /// Its number among the tables, by which memory knows it.
+    number: usize,
     /// A commit whose outcome is unknown, with its rows.
     pending: Option<(Uuid, usize)>,
     /// Snapshots of others that were spoken of.
     noted: BTreeSet<i64>,
-    /// Bytes that this table's batch is known to hold.
-    held: u64,
 }
 
 /// A table that is being written to.
@@ -117,6 +121,8 @@ struct Session {
     from: Position,
     batch: Batch,
     ways: Ways,
+    /// The topic of the last record: Kafka's name, and ours.
+    topic: (String, Arc<str>),
     committed_at: Instant,
     /// How many partitions are read, and when it was last asked whether there are more.
     partitions: usize,
@@ -124,8 +130,9 @@ struct Session {
 }
 
 impl Worker {
-    pub(super) const fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        Self { shared, wanted, pending: None, noted: BTreeSet::new(), held: 0 }
+    /// The writer of the table of this number.
+    pub(super) const fn new(shared: Arc<Shared>, wanted: Wanted, number: usize) -> Self {
+        Self { shared, wanted, number, pending: None, noted: BTreeSet::new() }
     }
 
     /// Writes until told to stop.
@@ -138,9 +145,7 @@ impl Worker {
                 continue;
             }
             let began = Instant::now();
-            let ended = self.session();
-            self.hold(0);
-            match ended {
+            match self.session() {
                 Ok(()) | Err(End::Over) => {}
                 Err(End::Again(why)) => {
                     // One that worked for a while did not fail at the same thing again.
@@ -169,11 +174,6 @@ impl Worker {
         drop(self.shared.runtime.block_on(async { tokio::time::timeout(time, stop.cancelled()).await }));
     }
 
-    fn hold(&mut self, bytes: u64) {
-        self.shared.held.fetch_add(bytes.wrapping_sub(self.held), Ordering::AcqRel);
-        self.held = bytes;
-    }
-
     fn session(&mut self) -> Result<(), End> {
         let mut session = self.open()?;
         self.shared.board.ready(&self.wanted.name);
@@ -184,12 +184,19 @@ impl Worker {
             if !self.leads() {
                 return Err(End::Over);
             }
-            if let Some(record) = session.reader.poll(POLL)? {
-                self.take(&mut session, record)?;
+            match self.shared.memory.advice(self.number) {
+                Advice::Read => {
+                    if let Some(record) = session.reader.poll(POLL)? {
+                        self.take(&mut session, record)?;
+                    }
+                }
+                Advice::Write => self.flush(&mut session)?,
+                // The one that is to write may have its turn, or a commit, before it.
+                Advice::Wait => self.wait(MEMORY),
             }
             let now = Instant::now();
             let limits = self.shared.lake.commit;
-            if session.batch.is_due(&limits, now) || self.is_pressed(&session.batch) {
+            if session.batch.is_due(&limits, now) {
                 self.flush(&mut session)?;
             } else if session.batch.is_empty()
                 && now.saturating_duration_since(session.committed_at) > limits.every * TIDY_INTERVALS
@@ -219,21 +226,23 @@ impl Worker {
         found > session.partitions
     }
 
-    /// Whether memory is short, and this table has its share of it.
-    fn is_pressed(&self, batch: &Batch) -> bool {
-        let held = u64::try_from(batch.bytes).unwrap_or(u64::MAX);
-        let memory = self.shared.lake.memory;
-        self.shared.held.load(Ordering::Acquire) >= memory && held > 0 && held >= memory / self.shared.tables
-    }
-
-    fn take(&mut self, session: &mut Session, record: Incoming) -> Result<(), End> {
-        let prefix = self.shared.ground.cluster.prefix();
-        let topic: Arc<str> = record.partition.topic.strip_prefix(prefix).unwrap_or(&record.partition.topic).into();
-        let schema = Arc::clone(session.table.metadata().current_schema());
-        let way = self.shared.runtime.block_on(session.ways.of(record.value.as_deref(), &schema));
-        let way = way.map_err(|error| End::Again(error.to_string()))?;
-        session.batch.add(&topic, record, way, Instant::now());
-        self.hold(u64::try_from(session.batch.bytes).unwrap_or(u64::MAX));
+    fn take(&self, session: &mut Session, record: Incoming) -> Result<(), End> {
+        // Records of a topic come in a row.
+        if session.topic.0 != record.partition.topic {
+            let full = record.partition.topic.clone();
+            let short = full.strip_prefix(self.shared.ground.cluster.prefix()).unwrap_or(&full).into();
+            session.topic = (full, short);
+        }
+        let value = record.value.as_deref();
+        let way = match session.ways.known(value) {
+            Some(way) => way,
+            None => {
+                let schema = Arc::clone(session.table.metadata().current_schema());
+                let way = self.shared.runtime.block_on(session.ways.of(value, &schema));
+                way.map_err(|error| End::Again(error.to_string()))?
+            }
+        };
+        session.batch.add(&session.topic.1, record, way, Instant::now());
         Ok(())
     }
 
@@ -242,15 +251,14 @@ impl Worker {
         if session.batch.is_empty() {
             return Ok(());
         }
-        let next = Batch::new(session.batch.to.clone());
-        let batch = std::mem::replace(&mut session.batch, next);
+        let batch = session.batch.take();
         self.commit(session, batch)
     }
 
     fn commit(&mut self, session: &mut Session, mut batch: Batch) -> Result<(), End> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let (id, rows) = (Uuid::now_v7(), batch.rows.len());
+        let (id, rows) = (Uuid::now_v7(), batch.rows.list.len());
         let outcome = shared.runtime.block_on(async {
             // Dead letters first: what is not in the table has to be there when the position passes it.
             let topic = shared.ground.cluster.topic(DEAD_LETTERS);
@@ -271,9 +279,9 @@ impl Worker {
                     sending.await.map_err(|error| End::Again(error.to_string()))?;
                 }
             }
-            let written = files::write(&session.table, id, &mut batch.rows).await;
+            // Its records are given back with the last file, however long the commit takes.
+            let written = if rows > 0 { shared.packer.pack(&session.table, id, batch.rows).await } else { Ok(vec![]) };
             let written = written.map_err(|error| End::Again(format!("cannot write: {}", told(&error))))?;
-            batch.rows.clear();
             crate::lifecycle::failpoint("lake.files_written");
             let positions = (&session.from, &batch.to);
             // Loading the table, writing its metadata and the swap each wait for one answer at most.
@@ -291,7 +299,6 @@ impl Worker {
         session.table = outcome?;
         session.from = batch.to;
         session.committed_at = Instant::now();
-        self.hold(u64::try_from(session.batch.bytes).unwrap_or(u64::MAX));
         self.count(rows);
         shared.metrics.lake_commit_seconds.observe(began.elapsed().as_secs_f64());
         tracing::debug!(table = self.wanted.name, rows, "committed");
@@ -329,8 +336,9 @@ impl Worker {
         if to == session.batch.to {
             return Ok(());
         }
-        session.batch.to.clone_from(&to);
-        self.commit(session, Batch::new(to))
+        session.batch.to = to;
+        let batch = session.batch.take();
+        self.commit(session, batch)
     }
 
     /// Opens the table and its topics where they are.
@@ -402,8 +410,9 @@ impl Worker {
             table: opened.table,
             reader,
             from,
-            batch: Batch::new(to),
+            batch: Batch::new(to, Arc::clone(&shared.memory).slabs(self.number)),
             ways: Ways::new(Arc::clone(&ground.registry)),
+            topic: (String::new(), "".into()),
             committed_at: Instant::now(),
             partitions: partitions.len(),
             asked_at: Instant::now(),

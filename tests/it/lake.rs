@@ -2,6 +2,7 @@
 
 mod away;
 mod faults;
+mod memory;
 mod readers;
 mod remote;
 mod rewrites;

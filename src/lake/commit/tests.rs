@@ -9,8 +9,10 @@ use iceberg::{Error, ErrorKind, Namespace, NamespaceIdent, Result, TableCommit, 
 use super::*;
 use crate::config::{Config, Lake};
 use crate::event::{FeedRecord, Sha256, Timestamp};
-use crate::lake::files::{self, Row};
-use crate::lake::plan::{Keys, Plan};
+use crate::lake::batch::Rows;
+use crate::lake::files;
+use crate::lake::memory::Memory;
+use crate::lake::plan::Plan;
 use crate::lake::position::TopicPosition;
 use crate::lake::table::{Opened, Wanted};
 use crate::lake::{catalog, datum::Avro, schema, table};
@@ -43,7 +45,8 @@ async fn open(catalog: &Arc<dyn Catalog>, lake: &Lake) -> Opened {
 async fn files(table: &Table, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
     let ours = crate::avro::Schema::ours("FeedRecord").unwrap();
     let plan = Arc::new(Plan::new(&Avro::parse(ours.tree()).unwrap(), table.metadata().current_schema()).unwrap());
-    let rows = offsets.map(|offset| {
+    let mut rows = Rows::new(Memory::new(1 << 20, 1).slabs(0));
+    for offset in offsets {
         let json = serde_json::json!({
             "event_id": format!("e{offset}"), "source": "s", "event_type": "t", "entity_id": "x", "attributes": "{}",
         });
@@ -64,16 +67,10 @@ async fn files(table: &Table, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
             transactions_imported: None,
             synced_at: None,
         };
-        Row {
-            topic: "feeds".into(),
-            partition: 0,
-            offset,
-            keys: Keys { received_at: offset, source: "s".to_owned(), entity: "x".to_owned() },
-            plan: Arc::clone(&plan),
-            datum: ours.write(&record, Vec::new()).unwrap(),
-        }
-    });
-    files::write(table, Uuid::now_v7(), &mut rows.collect::<Vec<_>>()).await.unwrap()
+        let datum = ours.write(&record, Vec::new()).unwrap();
+        rows.add(&"feeds".into(), (0, offset), (plan.check(&datum).unwrap(), Arc::clone(&plan)), &datum);
+    }
+    files::write(table, Uuid::now_v7(), &mut rows, 1 << 20).await.unwrap()
 }
 
 fn records(table: &Table) -> i64 {
