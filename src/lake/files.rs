@@ -124,7 +124,8 @@ fn properties(schema: &iceberg::spec::Schema) -> iceberg::Result<WriterPropertie
         .set_compression(Compression::ZSTD(level))
         .set_statistics_truncate_length(Some(BOUND_BYTES))
         .set_column_index_truncate_length(Some(BOUND_BYTES))
-        .set_created_by(format!("ledgerhook {}", env!("CARGO_PKG_VERSION")));
+        // In this form, or Parquet's library for Java believes no bounds of texts.
+        .set_created_by(format!("ledgerhook version {}", env!("CARGO_PKG_VERSION")));
     for bulky in BULKY.into_iter().filter(|name| schema.field_by_name(name).is_some()) {
         let path = ColumnPath::new(bulky.split('.').map(str::to_owned).collect());
         properties = properties

@@ -132,7 +132,7 @@ def by_polars(table, args):
 
 def files_of(table, args):
     files = [task.file for task in table.scan().plan_files()]
-    days, codecs, sorted_, bounded = set(), set(), True, True
+    days, codecs, writers, sorted_, bounded = set(), set(), set(), True, True
     entity = "entity_id" if "entity_id" in table.schema().column_names else "event_id"
     ids = {name: table.schema().find_field(name).field_id for name in ["received_at", entity, "kafka_offset"]}
     for file in files:
@@ -141,6 +141,7 @@ def files_of(table, args):
         bounded = bounded and all(id in file.lower_bounds and id in file.upper_bounds for id in ids.values())
         with table.io.new_input(file.file_path).open() as source:
             parquet = pq.ParquetFile(source)
+            writers.add(parquet.metadata.created_by)
             codecs |= {
                 parquet.metadata.row_group(group).column(column).compression
                 for group in range(parquet.metadata.num_row_groups)
@@ -149,7 +150,14 @@ def files_of(table, args):
             rows = parquet.read(columns=["source", entity])
         keys = list(zip(rows["source"].to_pylist(), rows[entity].to_pylist()))
         sorted_ = sorted_ and keys == sorted(keys)
-    return {"count": len(files), "days": sorted(days), "codecs": sorted(codecs), "sorted": sorted_, "bounded": bounded}
+    return {
+        "count": len(files),
+        "days": sorted(days),
+        "codecs": sorted(codecs),
+        "writers": sorted(writers),
+        "sorted": sorted_,
+        "bounded": bounded,
+    }
 
 
 def shown(value):
