@@ -49,26 +49,43 @@ pub async fn on_thread<T: Send + 'static>(
     result.await.map_err(|_| panicked())
 }
 
-/// Where the program dies at once when told so: `LEDGERHOOK_FAILPOINT=name:n` ends it at the n-th time it comes here.
-/// For crash tests, and in builds for them alone.
+/// What `LEDGERHOOK_FAILPOINT` says, with how often each point is still to be passed. For crash tests, and in builds for
+/// them alone.
+#[cfg(debug_assertions)]
+fn failpoints() -> &'static [(String, std::sync::atomic::AtomicU64)] {
+    static POINTS: std::sync::OnceLock<Vec<(String, std::sync::atomic::AtomicU64)>> = std::sync::OnceLock::new();
+    POINTS.get_or_init(|| {
+        let value = std::env::var("LEDGERHOOK_FAILPOINT").unwrap_or_default();
+        let points = value.split(',').filter_map(|point| point.split_once(':'));
+        points.filter_map(|(name, times)| Some((name.to_owned(), times.parse::<u64>().ok()?.into()))).collect()
+    })
+}
+
+/// Where the program dies at once when told so: `LEDGERHOOK_FAILPOINT=name:n` ends it at the n-th time it comes here;
+/// commas between several.
 #[cfg(debug_assertions)]
 pub fn failpoint(name: &'static str) {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static POINT: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
-    let point = POINT.get_or_init(|| {
-        let value = std::env::var("LEDGERHOOK_FAILPOINT").ok()?;
-        let (name, times) = value.split_once(':')?;
-        Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
-    });
-    if let Some((_, left)) = point.as_ref().filter(|(point, _)| point == name)
-        && left.fetch_sub(1, Ordering::AcqRel) == 1
-    {
+    let found = failpoints().iter().find(|(point, _)| point == name);
+    if found.is_some_and(|(_, left)| left.fetch_sub(1, std::sync::atomic::Ordering::AcqRel) == 1) {
         // As kill -9 would: no destructor runs.
         std::process::abort();
     }
 }
 
+/// Whether the program was told this name: how a test has it do what it never would, to see that it does no harm.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_told(name: &'static str) -> bool {
+    failpoints().iter().any(|(point, _)| point == name)
+}
+
 /// Nothing: failpoints are for builds of crash tests.
 #[cfg(not(debug_assertions))]
 pub const fn failpoint(_: &'static str) {}
+
+/// Never: see [`failpoint`].
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub const fn is_told(_: &'static str) -> bool {
+    false
+}

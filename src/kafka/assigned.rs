@@ -9,8 +9,14 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
-use super::group::{Incoming, Partition, own};
+use super::group::{Incoming, Partition, bare};
 
+/// Bytes of records that wait to be polled at which no more are asked for.
+const QUEUED_KIB: u32 = 2 << 10;
+/// Bytes of one answer, over all partitions; a single batch may be larger. It comes on top of those that wait.
+const ANSWER_BYTES: u32 = 2 << 20;
+/// Pause before more is asked for where enough waits: what waits is polled in less.
+const ENOUGH_PAUSE_MS: u32 = 20;
 /// Longest that the broker holds a fetch back while there is little.
 const PATIENCE_MS: u32 = 500;
 
@@ -62,7 +68,12 @@ impl AssignedReader {
         let mut config = cluster.consumer("assigned");
         // Whoever reads like this gathers batches for seconds or minutes: small fetches are cost alone, at both ends, for
         // each of many readers.
-        config.set("fetch.wait.max.ms", PATIENCE_MS.to_string());
+        config
+            .set("fetch.wait.max.ms", PATIENCE_MS.to_string())
+            // Left alone, an answer may have 50 MB, and an application that pauses holds one for each reader.
+            .set("queued.max.messages.kbytes", QUEUED_KIB.to_string())
+            .set("fetch.max.bytes", ANSWER_BYTES.to_string())
+            .set("fetch.queue.backoff.ms", ENOUGH_PAUSE_MS.to_string());
         let consumer: BaseConsumer = config.create().map_err(AssignedError::Away)?;
         let mut list = TopicPartitionList::new();
         let mut at = Vec::with_capacity(from.len());
@@ -86,14 +97,14 @@ impl AssignedReader {
         Ok((Self { consumer }, at))
     }
 
-    /// The next record, waited for up to `wait`.
+    /// The next record, waited for up to `wait`; without its headers, which would be most of its pieces.
     ///
     /// # Errors
     /// When the position was lost, or the cluster is away (polling on helps then).
     pub fn poll(&self, wait: Duration) -> Result<Option<Incoming>, AssignedError> {
         match self.consumer.poll(wait) {
             None => Ok(None),
-            Some(Ok(message)) => Ok(Some(own(&message))),
+            Some(Ok(message)) => Ok(Some(bare(&message))),
             Some(Err(error)) => Err(match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                     AssignedError::OutOfRange(error)

@@ -411,12 +411,17 @@ fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartiti
 }
 
 pub(super) fn own(message: &BorrowedMessage<'_>) -> Incoming {
+    Incoming { headers: Headers::from_kafka(message.headers()), ..bare(message) }
+}
+
+/// As [`own`], without headers.
+pub(super) fn bare(message: &BorrowedMessage<'_>) -> Incoming {
     Incoming {
         partition: Partition { topic: message.topic().to_owned(), number: message.partition() },
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: Headers::from_kafka(message.headers()),
+        headers: Headers::default(),
     }
 }

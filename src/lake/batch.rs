@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::datum::Avro;
 use super::error::Unfit;
-use super::files::Row;
-use super::plan::Plan;
+use super::memory::{Place, Slabs};
+use super::plan::{Keys, Plan};
 use super::position::Position;
 use crate::avro::AvroError;
 use crate::config::Commit;
@@ -24,12 +24,48 @@ use crate::outcome::DeadLetterReason;
 /// Name under which dead letters of the lake go, in place of a target's.
 pub(super) const TARGET: &str = "lake";
 
+/// A record on its way into a table.
+pub(super) struct Row {
+    /// Topic without prefix.
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) keys: Keys,
+    pub(super) plan: Arc<Plan>,
+    /// Where the record lies, as it stands in Kafka, behind the frame.
+    pub(super) place: Place,
+}
+
+/// Bytes that a row takes beside its record: a list of them has room for up to twice as many.
+const ROW_BYTES: usize = 2 * size_of::<Row>();
+
+/// Rows with the records that they are of.
+pub(super) struct Rows {
+    pub(super) list: Vec<Row>,
+    pub(super) slabs: Slabs,
+}
+
+impl Rows {
+    /// None yet.
+    pub(super) const fn new(slabs: Slabs) -> Self {
+        Self { list: Vec::new(), slabs }
+    }
+
+    /// Takes in a record of this place in Kafka that was checked.
+    pub(super) fn add(&mut self, topic: &Arc<str>, at: (i32, i64), (keys, plan): (Keys, Arc<Plan>), datum: &[u8]) {
+        let place = self.slabs.put(datum);
+        self.slabs.count(ROW_BYTES);
+        self.list.push(Row { topic: Arc::clone(topic), partition: at.0, offset: at.1, keys, plan, place });
+    }
+}
+
 /// What was read since the last commit.
 pub(super) struct Batch {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Rows,
     pub(super) letters: Vec<DeadLetter>,
     /// Keys of the letters' records, in the same order.
     pub(super) keys: Vec<Vec<u8>>,
+    /// Of rows and letters, as they stand in Kafka.
     pub(super) bytes: usize,
     pub(super) began: Option<Instant>,
     /// The position behind all of it.
@@ -37,9 +73,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Nothing yet behind this position.
-    pub(super) const fn new(to: Position) -> Self {
-        Self { rows: Vec::new(), letters: Vec::new(), keys: Vec::new(), bytes: 0, began: None, to }
+    /// Nothing yet behind this position; `slabs`: for its records.
+    pub(super) const fn new(to: Position, slabs: Slabs) -> Self {
+        Self { rows: Rows::new(slabs), letters: Vec::new(), keys: Vec::new(), bytes: 0, began: None, to }
+    }
+
+    /// What was read, and in its place a batch that begins behind it.
+    pub(super) fn take(&mut self) -> Self {
+        let next = Self::new(self.to.clone(), self.rows.slabs.another());
+        std::mem::replace(self, next)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -49,7 +91,7 @@ impl Batch {
     /// Whether it is to be committed by now.
     pub(super) fn is_due(&self, limits: &Commit, now: Instant) -> bool {
         self.began.is_some_and(|began| now.saturating_duration_since(began) >= limits.every)
-            || self.rows.len() + self.letters.len() >= limits.rows
+            || self.rows.list.len() + self.letters.len() >= limits.rows
             || u64::try_from(self.bytes).unwrap_or(u64::MAX) >= limits.bytes
     }
 
@@ -61,17 +103,14 @@ impl Batch {
             at.next.insert(partition, offset + 1);
         }
         let value = record.value.unwrap_or_default();
-        let checked = way.and_then(|plan| Ok((plan.check(value.get(5..).unwrap_or_default())?, plan)));
-        match checked {
-            Ok((keys, plan)) => {
-                let datum = value.get(5..).unwrap_or_default().to_vec();
-                let row = Row { topic: Arc::clone(topic), partition, offset, keys, plan, datum };
-                self.bytes += row.bytes();
-                self.rows.push(row);
-            }
+        // Behind the frame.
+        let datum = value.get(5..).unwrap_or_default();
+        self.bytes += value.len();
+        match way.and_then(|plan| Ok((plan.check(datum)?, plan))) {
+            Ok(checked) => self.rows.add(topic, (partition, offset), checked, datum),
             Err(unfit) => {
                 tracing::warn!(%topic, partition, offset, %unfit, "a record does not fit its table and goes to the dead letters");
-                self.bytes += value.len();
+                self.rows.slabs.count(value.len());
                 self.keys.push(record.key.unwrap_or_default());
                 self.letters.push(letter(topic, partition, offset, value, &unfit));
             }
@@ -128,6 +167,11 @@ impl Ways {
         Self { registry, known: HashMap::new() }
     }
 
+    /// The way of a framed value into the table, where it was found before.
+    pub(super) fn known(&self, value: Option<&[u8]>) -> Option<Result<Arc<Plan>, Unfit>> {
+        split(value).ok().and_then(|(id, _)| self.known.get(&id)).cloned()
+    }
+
     /// The way of a framed value into the table; why there is none goes into the dead letter.
     ///
     /// # Errors
@@ -155,5 +199,48 @@ impl Ways {
         }
         self.known.insert(id, way.clone());
         Ok(way)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lake::memory::Memory;
+
+    /// A batch with so many dead letters of ten bytes.
+    fn batch(letters: usize, at: Instant) -> Batch {
+        let mut batch = Batch::new(Position::default(), Memory::new(1 << 20, 1).slabs(0));
+        for offset in 0..letters {
+            let record = Incoming {
+                partition: crate::kafka::group::Partition { topic: "p.t".to_owned(), number: 0 },
+                offset: i64::try_from(offset).unwrap(),
+                timestamp_ms: None,
+                key: None,
+                value: Some(vec![0; 10]),
+                headers: Headers::default(),
+            };
+            batch.add(&"t".into(), record, Err(Unfit::Short), at);
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_is_due_by_rows_bytes_or_time() {
+        let (at, second) = (Instant::now(), Duration::from_secs(1));
+        let limits = |rows, bytes| Commit { rows, bytes, every: 10 * second };
+        for (letters, limits, after, due) in [
+            (0, limits(1, 1), 100, false),
+            (2, limits(3, 100), 9, false),
+            (3, limits(3, 100), 0, true),
+            (3, limits(100, 30), 0, true),
+            (1, limits(100, 100), 10, true),
+        ] {
+            assert_eq!(batch(letters, at).is_due(&limits, at + after * second), due, "{letters} of {limits:?}");
+        }
+        let mut full = batch(3, at);
+        let taken = full.take();
+        assert_eq!((taken.letters.len(), full.is_empty(), full.bytes), (3, true, 0));
     }
 }

@@ -20,7 +20,8 @@ use super::position::{COMMIT, POSITION, Position};
 /// Why a commit did not succeed for certain.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommitError {
-    /// The table went on without us. Nothing of the commit is in it.
+    /// The table is not where the batch begins. Nothing of the commit is in it, unless a catalog that repeats by itself
+    /// had done it and answered with a conflict.
     #[error("{0}")]
     Fenced(iceberg::Error),
     /// It may be in the table or not.
@@ -40,7 +41,12 @@ pub(super) async fn commit(
     (from, to): (&Position, &Position),
     timeout: Duration,
 ) -> Result<Table, CommitError> {
-    let fenced = Fenced { inner: Arc::clone(catalog), table: table.metadata().uuid(), position: from.text() };
+    let fenced = Fenced {
+        inner: Arc::clone(catalog),
+        table: table.metadata().uuid(),
+        schema: table.metadata().current_schema_id(),
+        position: from.clone(),
+    };
     let ours = [(POSITION, to.text()), (COMMIT, id.to_string())];
     let summary: HashMap<String, String> = ours.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let made = || -> iceberg::Result<Transaction> {

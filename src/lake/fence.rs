@@ -2,8 +2,10 @@
 //!
 //! The library commits like this: load the table; put the changes on what was loaded; ask the catalog to swap, provided
 //! that the table still has that snapshot; on a conflict begin again. So a writer that was out of date would be moved to
-//! the newest table and add its rows to it once more. Here the load itself fails where the position is another one: what
-//! was looked at is just what the swap insists on, and nothing can come between.
+//! the newest table and add its rows to it once more. Here the load itself fails where the position is another one, and
+//! where the table is no longer as its position says (rolled back under a running writer: the property stays, the rows
+//! are gone) or has other columns than the files were written for: what was looked at is just what the swap insists on,
+//! and nothing can come between.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use iceberg::table::Table;
 use iceberg::{Catalog, Error, ErrorKind, Namespace, NamespaceIdent, Result, TableCommit, TableCreation, TableIdent};
 use uuid::Uuid;
 
-use super::position::POSITION;
+use super::position::Position;
+use super::table;
 
 /// A catalog for one commit.
 #[derive(Debug)]
@@ -21,14 +24,16 @@ pub(super) struct Fenced {
     pub(super) inner: Arc<dyn Catalog>,
     /// The table that is meant, whatever it is called.
     pub(super) table: Uuid,
-    /// The position that the commit starts from, as it stands in the table.
-    pub(super) position: String,
+    /// The schema that its files were written for.
+    pub(super) schema: i32,
+    /// The position that the commit starts from.
+    pub(super) position: Position,
 }
 
 /// Kind of the error that says so. The library makes none of this kind in a commit of ours.
 const FENCED: ErrorKind = ErrorKind::PreconditionFailed;
 
-/// Whether a commit was refused for the table's position.
+/// Whether a commit was refused for what the table is by now.
 pub(super) fn is_fenced(error: &Error) -> bool {
     error.kind() == FENCED && error.message().starts_with("fenced:")
 }
@@ -37,16 +42,20 @@ pub(super) fn is_fenced(error: &Error) -> bool {
 impl Catalog for Fenced {
     async fn load_table(&self, table: &TableIdent) -> Result<Table> {
         let loaded = self.inner.load_table(table).await?;
-        let metadata = loaded.metadata();
-        if metadata.uuid() != self.table {
-            return Err(Error::new(FENCED, format!("fenced: {table} is another table by now")));
+        let fenced = |why: String| Error::new(FENCED, format!("fenced: {table} {why}"));
+        if loaded.metadata().uuid() != self.table {
+            return Err(fenced("is another table by now".to_owned()));
         }
-        let position = metadata.properties().get(POSITION).map_or("", String::as_str);
-        if position == self.position {
-            return Ok(loaded);
+        let found = table::judged(&loaded).map_err(|moved| fenced(moved.to_string()))?;
+        if found.position != self.position {
+            let (at, from) = (found.position.text(), self.position.text());
+            return Err(fenced(format!("is at {at}, and the batch begins at {from}")));
         }
-        let what = format!("fenced: {table} is at {position}, and the batch begins at {}", self.position);
-        Err(Error::new(FENCED, what))
+        let schema = loaded.metadata().current_schema_id();
+        if schema != self.schema {
+            return Err(fenced(format!("has schema {schema} by now, and the files are of schema {}", self.schema)));
+        }
+        Ok(loaded)
     }
 
     async fn update_table(&self, commit: TableCommit) -> Result<Table> {

@@ -19,58 +19,45 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
-use super::plan::{Keys, Plan};
+use super::batch::{Row, Rows};
 use super::sink::Sink;
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
 /// Most rows, and about most bytes, of what is turned into columns at a time.
 const CHUNK_ROWS: usize = 4096;
-const CHUNK_BYTES: usize = 8 << 20;
-/// A file ends when it is this large, packed.
-const FILE_BYTES: usize = 512 << 20;
+const CHUNK_BYTES: usize = 2 << 20;
 /// Longest text or bytes that bounds are kept of in a file.
 const BOUND_BYTES: usize = 64;
 /// Columns whose values are nearly all different and long: neither a dictionary nor bounds are of use.
 const BULKY: [&str; 4] = ["body", "attributes", "body_sha256", "evidence.signature_value"];
 
-/// A record on its way into a table.
-pub(super) struct Row {
-    /// Topic without prefix.
-    pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) keys: Keys,
-    pub(super) plan: Arc<Plan>,
-    /// The record as it stands in Kafka, behind the frame.
-    pub(super) datum: Vec<u8>,
-}
-
-impl Row {
-    /// Bytes that it takes in memory, about.
-    pub(super) fn bytes(&self) -> usize {
-        self.datum.len() + self.keys.source.len() + self.keys.entity.len() + size_of::<Self>()
-    }
-}
-
-/// Writes the rows and says which files they are in. They belong to no table before a commit.
+/// Writes the rows and says which files they are in; each ends at about `file_bytes`, packed. They belong to no table
+/// before a commit.
 ///
 /// # Errors
 /// When the store fails; files that were finished before stay behind.
-pub(super) async fn write(table: &Table, commit: Uuid, rows: &mut [Row]) -> iceberg::Result<Vec<DataFile>> {
-    rows.sort_unstable_by(|a, b| {
+pub(super) async fn write(
+    table: &Table,
+    commit: Uuid,
+    rows: &mut Rows,
+    file_bytes: usize,
+) -> iceberg::Result<Vec<DataFile>> {
+    let Rows { list, slabs } = rows;
+    list.sort_unstable_by(|a, b| {
         let of = |row: &Row| (row.keys.received_at.div_euclid(DAY), row.partition, row.offset);
         let (a_at, b_at) = (of(a), of(b));
+        let (a_datum, b_datum) = (slabs.get(a.place), slabs.get(b.place));
         a_at.0
             .cmp(&b_at.0)
-            .then_with(|| a.keys.source.cmp(&b.keys.source))
-            .then_with(|| a.keys.entity.cmp(&b.keys.entity))
+            .then_with(|| a.keys.source.of(a_datum).cmp(b.keys.source.of(b_datum)))
+            .then_with(|| a.keys.entity.of(a_datum).cmp(b.keys.entity.of(b_datum)))
             .then_with(|| a.topic.cmp(&b.topic))
             .then_with(|| (a_at.1, a_at.2).cmp(&(b_at.1, b_at.2)))
     });
-    let mut days: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
-    for row in rows.iter() {
-        days.entry(row.keys.received_at.div_euclid(DAY)).or_default().push(row);
+    let mut days: BTreeMap<i64, &[Row]> = BTreeMap::new();
+    for of_day in list.chunk_by(|a, b| a.keys.received_at.div_euclid(DAY) == b.keys.received_at.div_euclid(DAY)) {
+        days.extend(of_day.first().map(|row| (row.keys.received_at.div_euclid(DAY), of_day)));
     }
     let metadata = table.metadata();
     let schema = Arc::clone(metadata.current_schema());
@@ -81,7 +68,7 @@ pub(super) async fn write(table: &Table, commit: Uuid, rows: &mut [Row]) -> iceb
         let parquet = ParquetWriterBuilder::new(properties(&schema)?, Arc::clone(&schema));
         let rolling = RollingFileWriterBuilder::new(
             parquet,
-            FILE_BYTES,
+            file_bytes,
             table.file_io().clone(),
             DefaultLocationGenerator::new(metadata)?,
             names.clone(),
@@ -93,9 +80,9 @@ pub(super) async fn write(table: &Table, commit: Uuid, rows: &mut [Row]) -> iceb
         let mut writer = DataFileWriterBuilder::new(rolling).build(Some(key)).await?;
         let mut sinks = arrow.fields().iter().map(|field| Sink::new(field.data_type()));
         let mut sinks: Vec<Sink> = sinks.by_ref().collect::<Option<_>>().ok_or_else(|| invalid("a column's type"))?;
-        for chunk in chunks(&rows) {
+        for chunk in chunks(rows) {
             for row in chunk {
-                append(row, &mut sinks)?;
+                append(row, slabs.get(row.place), &mut sinks)?;
             }
             let columns = sinks.iter_mut().map(Sink::finish).collect::<Result<Vec<_>, _>>();
             let batch = columns.and_then(|columns| arrow_array::RecordBatch::try_new(Arc::clone(&arrow), columns));
@@ -106,22 +93,22 @@ pub(super) async fn write(table: &Table, commit: Uuid, rows: &mut [Row]) -> iceb
     Ok(files)
 }
 
-fn append(row: &Row, sinks: &mut [Sink]) -> iceberg::Result<()> {
+fn append(row: &Row, datum: &[u8], sinks: &mut [Sink]) -> iceberg::Result<()> {
     let Some([Sink::Text(topic), Sink::Int(partition), Sink::Long(offset)]) = sinks.first_chunk_mut() else {
         return Err(invalid("the table's first columns are not ours"));
     };
     topic.append_value(&row.topic);
     partition.append_value(row.partition);
     offset.append_value(row.offset);
-    row.plan.append(&row.datum, sinks).map_err(|unfit| invalid(&unfit.to_string()))
+    row.plan.append(datum, sinks).map_err(|unfit| invalid(&unfit.to_string()))
 }
 
-fn chunks<'r, 'a>(rows: &'r [&'a Row]) -> impl Iterator<Item = &'r [&'a Row]> {
+fn chunks(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |row: &&&Row| {
-            bytes += row.datum.len();
+        let fits = |row: &&Row| {
+            bytes += row.place.len();
             bytes <= CHUNK_BYTES
         };
         let count = rest.iter().take(CHUNK_ROWS).take_while(fits).count().max(1).min(rest.len());
@@ -137,7 +124,8 @@ fn properties(schema: &iceberg::spec::Schema) -> iceberg::Result<WriterPropertie
         .set_compression(Compression::ZSTD(level))
         .set_statistics_truncate_length(Some(BOUND_BYTES))
         .set_column_index_truncate_length(Some(BOUND_BYTES))
-        .set_created_by(format!("ledgerhook {}", env!("CARGO_PKG_VERSION")));
+        // In this form, or Parquet's library for Java believes no bounds of texts.
+        .set_created_by(format!("ledgerhook version {}", env!("CARGO_PKG_VERSION")));
     for bulky in BULKY.into_iter().filter(|name| schema.field_by_name(name).is_some()) {
         let path = ColumnPath::new(bulky.split('.').map(str::to_owned).collect());
         properties = properties

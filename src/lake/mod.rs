@@ -17,9 +17,10 @@
 //! ```
 //!
 //! The position stands in the table and moves with the rows, in one swap that the catalog makes atomic. Before each swap
-//! the table is loaded and its position compared with the one that the batch began at; the swap insists on just the
-//! snapshot that was compared. A writer that was out of date is refused so, on every catalog. The consumer group
-//! decides only which instance tries.
+//! the table is loaded and its position compared with the one that the batch began at, and with the snapshots that lead
+//! to the table as it is; the swap insists on just the snapshot that was looked at. A writer that was out of date is
+//! refused so, on every catalog, and a table that was rolled back under one is not written on. The consumer group decides
+//! only which instance tries.
 //!
 //! # Failure at each step
 //!
@@ -32,14 +33,18 @@
 //!   are gone before they were read*: the table stops with the reason, and is looked at again each minute.
 //! - *Kafka, registry, catalog or store are away, the disk is full*: the batch is dropped, and read again later.
 //!
-//! Memory is bounded by `lake.memory` for what was read, a chunk of columns for each table that writes, its file's packed
-//! rows, and what the Kafka client reads ahead.
+//! # Memory
+//!
+//! What was read is counted in `memory`, to the byte and for all tables, and is at most `lake.memory` and a record of
+//! each table. One table at a time becomes files, in `pack`: a chunk of columns, a page and a dictionary of each column,
+//! and a file of at most a quarter of `lake.memory`, up to three times. Each table's Kafka client reads ahead a few MiB.
 //!
 //! | file | what |
 //! |---|---|
 //! | `schema`, `datum`, `plan`, `sink` | columns of an Avro schema, its tree, and the way of a record into columns: pure |
 //! | `position` | how far a table is, and what a table as found says of that: pure |
-//! | `batch`, `files` | what was read; rows to files |
+//! | `batch`, `memory` | what was read, and what holds it |
+//! | `files`, `pack` | rows to files, and the one thread that does it |
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
 //! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew and compared |
@@ -54,6 +59,8 @@ mod error;
 mod fence;
 mod files;
 mod maintain;
+mod memory;
+mod pack;
 mod plan;
 mod position;
 mod rebuild;

@@ -28,14 +28,35 @@ pub(super) struct Plan {
 }
 
 /// What of a record its place in a file depends on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Keys {
     /// `received_at`, microseconds since 1970.
     pub(super) received_at: i64,
     /// `source`.
-    pub(super) source: String,
+    pub(super) source: Span,
     /// `entity_id`, or `event_id` where the schema has none.
-    pub(super) entity: String,
+    pub(super) entity: Span,
+}
+
+/// A text within a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// The text at the end of what was read of a record when `left` bytes are left.
+    fn read(datum: &[u8], text: &str, left: &[u8]) -> Self {
+        // Records are far below 4 GiB: Kafka's messages are.
+        let of = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { start: of(datum.len() - left.len() - text.len()), len: of(text.len()) }
+    }
+
+    /// The text's bytes, which sort as the text does.
+    pub(super) fn of(self, datum: &[u8]) -> &[u8] {
+        datum.get(self.start as usize..).and_then(|rest| rest.get(..self.len as usize)).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +130,8 @@ impl Plan {
             match step.key {
                 None => {}
                 Some(Key::ReceivedAt) => keys.received_at = again.long()?,
-                Some(Key::Source) => again.text()?.clone_into(&mut keys.source),
-                Some(Key::Entity) => again.text()?.clone_into(&mut keys.entity),
+                Some(Key::Source) => keys.source = Span::read(datum, again.text()?, again.0),
+                Some(Key::Entity) => keys.entity = Span::read(datum, again.text()?, again.0),
             }
         }
         if input.0.is_empty() { Ok(keys) } else { Err(Unfit::Long(input.0.len())) }

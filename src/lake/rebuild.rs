@@ -17,6 +17,8 @@ use uuid::Uuid;
 use super::batch::{Batch, Ways};
 use super::commit::commit;
 use super::error::Error;
+use super::memory::Memory;
+use super::pack::file_bytes;
 use super::position::{POSITION, Position, claim, judge};
 use super::run::tables;
 use super::table::{self, Wanted};
@@ -145,7 +147,7 @@ fn fill(
     let mut from = judge(property, &[]).map_err(|moved| stopped(&moved))?.position;
     let position = claim(from.clone(), &cluster, &topics).map_err(|moved| stopped(&moved))?;
     let mut ways = Ways::new(Arc::clone(&ground.registry));
-    let mut batch = Batch::new(position);
+    let mut batch = Batch::new(position, Memory::new(lake.memory, 1).slabs(0));
     let (mut begins, mut rows, mut unfit) = (Begins::new(), 0, 0);
     for topic in &wanted.topics {
         let short: Arc<str> = topic.as_str().into();
@@ -163,9 +165,8 @@ fn fill(
                 let taken = way.map_err(|error| kafka(&error)).and_then(|way| {
                     batch.add(&short, record, way, Instant::now());
                     let full = u64::try_from(batch.bytes).unwrap_or(u64::MAX) >= lake.memory.min(lake.commit.bytes);
-                    if full || batch.rows.len() >= lake.commit.rows {
-                        let next = Batch::new(batch.to.clone());
-                        let done = std::mem::replace(&mut batch, next);
+                    if full || batch.rows.list.len() >= lake.commit.rows {
+                        let done = batch.take();
                         write(lake, catalog, &mut table, &mut from, done, (&mut rows, &mut unfit), runtime)?;
                     }
                     Ok(())
@@ -201,10 +202,11 @@ fn write(
     runtime: &Handle,
 ) -> Result<(), Error> {
     let id = Uuid::now_v7();
-    *rows += u64::try_from(batch.rows.len()).unwrap_or(0);
+    *rows += u64::try_from(batch.rows.list.len()).unwrap_or(0);
     *unfit += u64::try_from(batch.letters.len()).unwrap_or(0);
     let done = runtime.block_on(async {
-        let written = files::write(table, id, &mut batch.rows).await.map_err(Error::catalog("cannot write"))?;
+        let written = files::write(table, id, &mut batch.rows, file_bytes(lake.memory)).await;
+        let written = written.map_err(Error::catalog("cannot write"))?;
         let timeout = lake.catalog.timeout * 3;
         let done = commit(catalog, table, id, written, (from, &batch.to), timeout).await;
         done.map_err(|error| Error::Config(error.to_string()))

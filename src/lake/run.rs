@@ -1,7 +1,8 @@
-//! The lake as a role: one thread per table, and one that keeps a second instance waiting.
+//! The lake as a role: one thread per table, one that makes files for all of them, and one that keeps a second instance
+//! waiting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -10,6 +11,8 @@ use tokio::task::JoinSet;
 use super::board::Board;
 use super::datum::Avro;
 use super::error::Error;
+use super::memory::Memory;
+use super::pack::Packer;
 use super::schema;
 use super::table::Wanted;
 use super::worker::{Shared, Worker};
@@ -66,6 +69,7 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     let tables = tables(&settings.sources)?;
     let Some(encoders) = ground.ready(&role.stop, |why| role.health.not_ready(why)).await? else { return Ok(()) };
     let producer = Producer::new(&ground.cluster, PRODUCE_TIMEOUT, Duration::from_millis(1));
+    let (packer, packing) = Packer::new(settings.lake.memory, Handle::current());
     let shared = Arc::new(Shared {
         board: Board::new(role.health.clone(), tables.iter().map(|table| table.name.clone())),
         producer: producer.map_err(|error| Error::Config(error.to_string()))?,
@@ -75,8 +79,8 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
         // A role that is dropped takes its threads along.
         stop: role.stop.child_token(),
         leads: AtomicBool::new(false),
-        held: AtomicU64::new(0),
-        tables: u64::try_from(tables.len()).unwrap_or(1).max(1),
+        memory: Memory::new(settings.lake.memory, tables.len()),
+        packer,
         lake: settings.lake,
         ground,
         encoders,
@@ -85,11 +89,14 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     let mut threads: JoinSet<Result<(), Panicked>> = JoinSet::new();
     let leader = Arc::clone(&shared);
     threads.spawn(async move { on_thread("lake.leader", move || lead(&leader)).await });
-    for table in tables {
+    threads.spawn(async move { on_thread("lake.pack", packing).await });
+    for (number, table) in tables.into_iter().enumerate() {
         let name = format!("lake.{}", table.name);
-        let worker = Worker::new(Arc::clone(&shared), table);
+        let worker = Worker::new(Arc::clone(&shared), table, number);
         threads.spawn(async move { on_thread(&name, move || worker.run()).await });
     }
+    // The thread that makes files ends when no table has a way to it any more.
+    drop(shared);
     let mut panicked = None;
     while let Some(Ok(ended)) = threads.join_next().await {
         if let Err(error) = ended {

@@ -9,7 +9,7 @@ use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation, TableIdent};
 use uuid::Uuid;
 
 use super::error::Error;
-use super::position::{self, Found, POSITION, Past, Position};
+use super::position::{self, Found, Moved, POSITION, Past, Position};
 use super::schema::{self, DAY_OF, OFFSET};
 
 /// What a table is for.
@@ -71,13 +71,21 @@ pub(super) async fn open(
             wanted.name
         )));
     }
-    let property = table.metadata().properties().get(POSITION).map(String::as_str);
-    let found = position::judge(property, &past(&table)).map_err(|moved| stopped(moved.to_string()))?;
+    let found = judged(&table).map_err(|moved| stopped(moved.to_string()))?;
     if let Some(why) = misplaced(&table) {
         return Err(stopped(why));
     }
     let table = evolve(catalog, table, &wanted.schema).await?;
     Ok(Opened { table, found, made })
+}
+
+/// How far the table is, and what others did since.
+///
+/// # Errors
+/// Why it may not be written to.
+pub(super) fn judged(table: &Table) -> Result<Found, Moved> {
+    let property = table.metadata().properties().get(POSITION).map(String::as_str);
+    position::judge(property, &past(table))
 }
 
 /// Whether an error says that there is no such table.

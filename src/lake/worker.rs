@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iceberg::Catalog;
@@ -14,11 +14,13 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Ways, outgoing};
 use super::board::Board;
+use super::catalog;
 use super::commit::{CommitError, commit};
 use super::error::{Error, told};
+use super::memory::{Advice, Memory};
+use super::pack::Packer;
 use super::position::{self, COMMIT, Position};
 use super::table::{self, Wanted};
-use super::{catalog, files};
 use crate::config;
 use crate::event::ControlKind;
 use crate::kafka::assigned::{AssignedError, AssignedReader};
@@ -35,8 +37,12 @@ const POLL: Duration = Duration::from_millis(100);
 /// Pauses after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// How often a table that needs an operator is looked at again.
+/// Between two looks at memory that others have to free.
+const MEMORY: Duration = Duration::from_millis(20);
+/// How often a table that needs an operator is looked at again, and how often at most topics for more partitions.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often at least topics are looked at for more partitions.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 /// An idle table is brought past the marks that transactions leave behind records after this many commit intervals.
 const TIDY_INTERVALS: u32 = 60;
 /// Dead letters on their way at one time.
@@ -57,15 +63,15 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Whether this instance is the one that writes. Nothing depends on it but who tries.
     pub(super) leads: AtomicBool,
-    /// Bytes that all batches hold.
-    pub(super) held: AtomicU64,
-    /// How many tables there are.
-    pub(super) tables: u64,
+    /// What holds the records of all tables.
+    pub(super) memory: Arc<Memory>,
+    /// What makes files of them.
+    pub(super) packer: Packer,
 }
 
 /// Why a session ended.
 enum End {
-    /// The role stops, or another instance writes.
+    /// The role stops, another instance writes, or there are more partitions to read.
     Over,
     /// Something is away, or someone else was quicker: begin again from what the table says.
     Again(String),
@@ -99,12 +105,12 @@ impl From<AssignedError> for End {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     wanted: Wanted,
+    /// Its number among the tables, by which memory knows it.
+    number: usize,
     /// A commit whose outcome is unknown, with its rows.
     pending: Option<(Uuid, usize)>,
     /// Snapshots of others that were spoken of.
     noted: BTreeSet<i64>,
-    /// Bytes that this table's batch is known to hold.
-    held: u64,
 }
 
 /// A table that is being written to.
@@ -115,12 +121,18 @@ struct Session {
     from: Position,
     batch: Batch,
     ways: Ways,
+    /// The topic of the last record: Kafka's name, and ours.
+    topic: (String, Arc<str>),
     committed_at: Instant,
+    /// How many partitions are read, and when it was last asked whether there are more.
+    partitions: usize,
+    asked_at: Instant,
 }
 
 impl Worker {
-    pub(super) const fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        Self { shared, wanted, pending: None, noted: BTreeSet::new(), held: 0 }
+    /// The writer of the table of this number.
+    pub(super) const fn new(shared: Arc<Shared>, wanted: Wanted, number: usize) -> Self {
+        Self { shared, wanted, number, pending: None, noted: BTreeSet::new() }
     }
 
     /// Writes until told to stop.
@@ -133,9 +145,7 @@ impl Worker {
                 continue;
             }
             let began = Instant::now();
-            let ended = self.session();
-            self.hold(0);
-            match ended {
+            match self.session() {
                 Ok(()) | Err(End::Over) => {}
                 Err(End::Again(why)) => {
                     // One that worked for a while did not fail at the same thing again.
@@ -155,17 +165,13 @@ impl Worker {
     }
 
     fn leads(&self) -> bool {
-        self.shared.leads.load(Ordering::Acquire)
+        // Told to, it writes whatever the group says: two at one time, as when one was frozen and wakes up.
+        self.shared.leads.load(Ordering::Acquire) || crate::lifecycle::is_told("lake.leads")
     }
 
     fn wait(&self, time: Duration) {
         let stop = &self.shared.stop;
         drop(self.shared.runtime.block_on(async { tokio::time::timeout(time, stop.cancelled()).await }));
-    }
-
-    fn hold(&mut self, bytes: u64) {
-        self.shared.held.fetch_add(bytes.wrapping_sub(self.held), Ordering::AcqRel);
-        self.held = bytes;
     }
 
     fn session(&mut self) -> Result<(), End> {
@@ -178,36 +184,65 @@ impl Worker {
             if !self.leads() {
                 return Err(End::Over);
             }
-            if let Some(record) = session.reader.poll(POLL)? {
-                self.take(&mut session, record)?;
+            match self.shared.memory.advice(self.number) {
+                Advice::Read => {
+                    if let Some(record) = session.reader.poll(POLL)? {
+                        self.take(&mut session, record)?;
+                    }
+                }
+                Advice::Write => self.flush(&mut session)?,
+                // The one that is to write may have its turn, or a commit, before it.
+                Advice::Wait => self.wait(MEMORY),
             }
             let now = Instant::now();
             let limits = self.shared.lake.commit;
-            if session.batch.is_due(&limits, now) || self.is_pressed(&session.batch) {
+            if session.batch.is_due(&limits, now) {
                 self.flush(&mut session)?;
             } else if session.batch.is_empty()
                 && now.saturating_duration_since(session.committed_at) > limits.every * TIDY_INTERVALS
             {
                 self.tidy(&mut session)?;
             }
+            if now.saturating_duration_since(session.asked_at) > limits.every.clamp(LOOK_SOON, LOOK_AGAIN) {
+                session.asked_at = now;
+                if self.has_grown(&session) {
+                    self.flush(&mut session)?;
+                    return Err(End::Over);
+                }
+            }
         }
     }
 
-    /// Whether memory is short, and this table has its share of it.
-    fn is_pressed(&self, batch: &Batch) -> bool {
-        let held = u64::try_from(batch.bytes).unwrap_or(u64::MAX);
-        let memory = self.shared.lake.memory;
-        self.shared.held.load(Ordering::Acquire) >= memory && held > 0 && held >= memory / self.shared.tables
+    /// Whether a topic has more partitions than are read: nothing else would ever bring them to mind.
+    fn has_grown(&self, session: &Session) -> bool {
+        let found = self.wanted.topics.iter().map(|topic| self.shared.ground.partitions_of(topic));
+        // A cluster that is away is heard of elsewhere, and asked again later.
+        let Ok(found) = found.collect::<Result<Vec<_>, _>>() else { return false };
+        let found: usize = found.iter().map(Vec::len).sum();
+        if found > session.partitions {
+            let (table, before) = (&self.wanted.name, session.partitions);
+            tracing::info!(table, before, partitions = found, "topics have more partitions");
+        }
+        found > session.partitions
     }
 
-    fn take(&mut self, session: &mut Session, record: Incoming) -> Result<(), End> {
-        let prefix = self.shared.ground.cluster.prefix();
-        let topic: Arc<str> = record.partition.topic.strip_prefix(prefix).unwrap_or(&record.partition.topic).into();
-        let schema = Arc::clone(session.table.metadata().current_schema());
-        let way = self.shared.runtime.block_on(session.ways.of(record.value.as_deref(), &schema));
-        let way = way.map_err(|error| End::Again(error.to_string()))?;
-        session.batch.add(&topic, record, way, Instant::now());
-        self.hold(u64::try_from(session.batch.bytes).unwrap_or(u64::MAX));
+    fn take(&self, session: &mut Session, record: Incoming) -> Result<(), End> {
+        // Records of a topic come in a row.
+        if session.topic.0 != record.partition.topic {
+            let full = record.partition.topic.clone();
+            let short = full.strip_prefix(self.shared.ground.cluster.prefix()).unwrap_or(&full).into();
+            session.topic = (full, short);
+        }
+        let value = record.value.as_deref();
+        let way = match session.ways.known(value) {
+            Some(way) => way,
+            None => {
+                let schema = Arc::clone(session.table.metadata().current_schema());
+                let way = self.shared.runtime.block_on(session.ways.of(value, &schema));
+                way.map_err(|error| End::Again(error.to_string()))?
+            }
+        };
+        session.batch.add(&session.topic.1, record, way, Instant::now());
         Ok(())
     }
 
@@ -216,15 +251,14 @@ impl Worker {
         if session.batch.is_empty() {
             return Ok(());
         }
-        let next = Batch::new(session.batch.to.clone());
-        let batch = std::mem::replace(&mut session.batch, next);
+        let batch = session.batch.take();
         self.commit(session, batch)
     }
 
     fn commit(&mut self, session: &mut Session, mut batch: Batch) -> Result<(), End> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let (id, rows) = (Uuid::now_v7(), batch.rows.len());
+        let (id, rows) = (Uuid::now_v7(), batch.rows.list.len());
         let outcome = shared.runtime.block_on(async {
             // Dead letters first: what is not in the table has to be there when the position passes it.
             let topic = shared.ground.cluster.topic(DEAD_LETTERS);
@@ -245,37 +279,29 @@ impl Worker {
                     sending.await.map_err(|error| End::Again(error.to_string()))?;
                 }
             }
-            let written = files::write(&session.table, id, &mut batch.rows).await;
+            // Its records are given back with the last file, however long the commit takes.
+            let written = if rows > 0 { shared.packer.pack(&session.table, id, batch.rows).await } else { Ok(vec![]) };
             let written = written.map_err(|error| End::Again(format!("cannot write: {}", told(&error))))?;
-            batch.rows.clear();
             crate::lifecycle::failpoint("lake.files_written");
             let positions = (&session.from, &batch.to);
             // Loading the table, writing its metadata and the swap each wait for one answer at most.
             let timeout = shared.lake.catalog.timeout * 3;
-            match commit(&session.catalog, &session.table, id, written, positions, timeout).await {
-                Ok(table) => Ok(table),
-                Err(error @ CommitError::Fenced(_)) => {
-                    tracing::warn!(table = self.wanted.name, rows, %error, "another writer was quicker; its rows count, ours are read again");
-                    Err(End::Again(error.to_string()))
+            let committed = commit(&session.catalog, &session.table, id, written, positions, timeout).await;
+            committed.map_err(|error| {
+                if let CommitError::Fenced(_) = error {
+                    tracing::warn!(table = self.wanted.name, rows, %error, "the table is not where this batch begins; what it says counts, and reading begins there");
                 }
-                Err(error @ CommitError::Unknown(_)) => {
-                    self.pending = Some((id, rows));
-                    Err(End::Again(error.to_string()))
-                }
-            }
+                // Whichever it was, the table says which rows it has.
+                self.pending = Some((id, rows));
+                End::Again(error.to_string())
+            })
         });
-        let before = session.table.metadata().current_schema_id();
         session.table = outcome?;
         session.from = batch.to;
         session.committed_at = Instant::now();
-        self.hold(u64::try_from(session.batch.bytes).unwrap_or(u64::MAX));
         self.count(rows);
         shared.metrics.lake_commit_seconds.observe(began.elapsed().as_secs_f64());
         tracing::debug!(table = self.wanted.name, rows, "committed");
-        if session.table.metadata().current_schema_id() != before {
-            // The ways into the columns are of the former ones, which may stand elsewhere by now.
-            return Err(End::Again("the table's columns changed".to_owned()));
-        }
         Ok(())
     }
 
@@ -310,8 +336,9 @@ impl Worker {
         if to == session.batch.to {
             return Ok(());
         }
-        session.batch.to.clone_from(&to);
-        self.commit(session, Batch::new(to))
+        session.batch.to = to;
+        let batch = session.batch.take();
+        self.commit(session, batch)
     }
 
     /// Opens the table and its topics where they are.
@@ -383,9 +410,12 @@ impl Worker {
             table: opened.table,
             reader,
             from,
-            batch: Batch::new(to),
+            batch: Batch::new(to, Arc::clone(&shared.memory).slabs(self.number)),
             ways: Ways::new(Arc::clone(&ground.registry)),
+            topic: (String::new(), "".into()),
             committed_at: Instant::now(),
+            partitions: partitions.len(),
+            asked_at: Instant::now(),
         })
     }
 

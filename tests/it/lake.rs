@@ -2,6 +2,7 @@
 
 mod away;
 mod faults;
+mod memory;
 mod readers;
 mod remote;
 mod rewrites;
@@ -257,6 +258,8 @@ async fn tables_hold_every_record_as_other_engines_read_them() {
     assert_eq!(invoices.files.days, ["2026-05-02", "2026-05-03", "2026-05-04"]);
     assert!(invoices.files.sorted, "rows of a file are sorted by source and entity");
     assert_eq!((invoices.files.codecs.as_slice(), invoices.files.bounded), (&["ZSTD".to_owned()][..], true));
+    // In the form that Parquet's library for Java takes apart, or else it believes no bounds of texts.
+    assert_eq!(invoices.files.writers, [format!("ledgerhook version {}", env!("CARGO_PKG_VERSION"))]);
 
     let shown = installation.metrics.render();
     assert!(shown.contains(r#"ledgerhook_lake_rows_total{table="invoices"} 2000"#), "{shown}");

@@ -47,12 +47,17 @@ def catalog(args):
     return SqlCatalog("ledgerhook", uri=args.uri, warehouse=args.warehouse, **store)
 
 
+def amount_of(table):
+    """The column whose sum is looked at, where the table has one: an invoice's or a transaction's amount."""
+    return next((name for name in ["total_amount", "amount"] if name in table.schema().column_names), None)
+
+
 def by_pyiceberg(table):
     rows = table.scan().to_arrow()
     total = None
-    if "total_amount" in rows.column_names:
+    if amount := amount_of(table):
         # Sums in Python: Arrow's decimal128 holds one amount, and a sum of many may be longer.
-        total = str(sum(value for value in rows["total_amount"].to_pylist() if value is not None))
+        total = str(sum(value for value in rows[amount].to_pylist() if value is not None))
     place = rows.select(["kafka_topic", "kafka_partition", "kafka_offset"]).group_by(
         ["kafka_topic", "kafka_partition", "kafka_offset"]
     ).aggregate([])
@@ -84,13 +89,13 @@ def duckdb_of(args):
 
 def by_duckdb(table, args):
     connection = duckdb_of(args)
-    amounts = "total_amount" in table.schema().column_names
-    total = "sum(CAST(total_amount AS DECIMAL(38,9)))" if amounts else "NULL"
+    amount = amount_of(table)
+    total = f"sum(CAST({amount} AS DECIMAL(38,9)))" if amount else "NULL"
     rows, places, events, total = connection.execute(
         f"SELECT count(*), count(DISTINCT (kafka_topic, kafka_partition, kafka_offset)), count(DISTINCT event_id), "
         f"{total} FROM iceberg_scan('{table.metadata_location}')"
     ).fetchone()
-    return {"name": "duckdb", "rows": rows, "places": places, "events": events, "total": str(total) if amounts else None}
+    return {"name": "duckdb", "rows": rows, "places": places, "events": events, "total": str(total) if amount else None}
 
 
 def polars_of(table, args):
@@ -118,16 +123,16 @@ def by_polars(table, args):
         pl.struct("kafka_topic", "kafka_partition", "kafka_offset").n_unique().alias("places"),
         pl.col("event_id").n_unique().alias("events"),
     ]
-    amounts = "total_amount" in table.schema().column_names
-    if amounts:
-        wanted.append(pl.col("total_amount").sum().alias("total"))
+    amount = amount_of(table)
+    if amount:
+        wanted.append(pl.col(amount).sum().alias("total"))
     row = frame.select(wanted).collect().row(0, named=True)
-    return {"name": "polars", **row, "total": str(row["total"]) if amounts else None}
+    return {"name": "polars", **row, "total": str(row["total"]) if amount else None}
 
 
 def files_of(table, args):
     files = [task.file for task in table.scan().plan_files()]
-    days, codecs, sorted_, bounded = set(), set(), True, True
+    days, codecs, writers, sorted_, bounded = set(), set(), set(), True, True
     entity = "entity_id" if "entity_id" in table.schema().column_names else "event_id"
     ids = {name: table.schema().find_field(name).field_id for name in ["received_at", entity, "kafka_offset"]}
     for file in files:
@@ -136,6 +141,7 @@ def files_of(table, args):
         bounded = bounded and all(id in file.lower_bounds and id in file.upper_bounds for id in ids.values())
         with table.io.new_input(file.file_path).open() as source:
             parquet = pq.ParquetFile(source)
+            writers.add(parquet.metadata.created_by)
             codecs |= {
                 parquet.metadata.row_group(group).column(column).compression
                 for group in range(parquet.metadata.num_row_groups)
@@ -144,7 +150,14 @@ def files_of(table, args):
             rows = parquet.read(columns=["source", entity])
         keys = list(zip(rows["source"].to_pylist(), rows[entity].to_pylist()))
         sorted_ = sorted_ and keys == sorted(keys)
-    return {"count": len(files), "days": sorted(days), "codecs": sorted(codecs), "sorted": sorted_, "bounded": bounded}
+    return {
+        "count": len(files),
+        "days": sorted(days),
+        "codecs": sorted(codecs),
+        "writers": sorted(writers),
+        "sorted": sorted_,
+        "bounded": bounded,
+    }
 
 
 def shown(value):

@@ -9,8 +9,10 @@ use iceberg::{Error, ErrorKind, Namespace, NamespaceIdent, Result, TableCommit, 
 use super::*;
 use crate::config::{Config, Lake};
 use crate::event::{FeedRecord, Sha256, Timestamp};
-use crate::lake::files::{self, Row};
-use crate::lake::plan::{Keys, Plan};
+use crate::lake::batch::Rows;
+use crate::lake::files;
+use crate::lake::memory::Memory;
+use crate::lake::plan::Plan;
 use crate::lake::position::TopicPosition;
 use crate::lake::table::{Opened, Wanted};
 use crate::lake::{catalog, datum::Avro, schema, table};
@@ -43,7 +45,8 @@ async fn open(catalog: &Arc<dyn Catalog>, lake: &Lake) -> Opened {
 async fn files(table: &Table, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
     let ours = crate::avro::Schema::ours("FeedRecord").unwrap();
     let plan = Arc::new(Plan::new(&Avro::parse(ours.tree()).unwrap(), table.metadata().current_schema()).unwrap());
-    let rows = offsets.map(|offset| {
+    let mut rows = Rows::new(Memory::new(1 << 20, 1).slabs(0));
+    for offset in offsets {
         let json = serde_json::json!({
             "event_id": format!("e{offset}"), "source": "s", "event_type": "t", "entity_id": "x", "attributes": "{}",
         });
@@ -64,16 +67,10 @@ async fn files(table: &Table, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
             transactions_imported: None,
             synced_at: None,
         };
-        Row {
-            topic: "feeds".into(),
-            partition: 0,
-            offset,
-            keys: Keys { received_at: offset, source: "s".to_owned(), entity: "x".to_owned() },
-            plan: Arc::clone(&plan),
-            datum: ours.write(&record, Vec::new()).unwrap(),
-        }
-    });
-    files::write(table, Uuid::now_v7(), &mut rows.collect::<Vec<_>>()).await.unwrap()
+        let datum = ours.write(&record, Vec::new()).unwrap();
+        rows.add(&"feeds".into(), (0, offset), (plan.check(&datum).unwrap(), Arc::clone(&plan)), &datum);
+    }
+    files::write(table, Uuid::now_v7(), &mut rows, 1 << 20).await.unwrap()
 }
 
 fn records(table: &Table) -> i64 {
@@ -121,6 +118,8 @@ struct Mute {
     inner: Arc<dyn Catalog>,
     /// Whether it does it.
     does: bool,
+    /// Whether it answers at all.
+    answers: bool,
     asked: AtomicU32,
 }
 
@@ -130,6 +129,9 @@ impl Catalog for Mute {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.does {
             self.inner.update_table(commit).await?;
+        }
+        if !self.answers {
+            std::future::pending::<()>().await;
         }
         Err(Error::new(ErrorKind::Unexpected, "the commit state is unknown"))
     }
@@ -179,16 +181,17 @@ impl Catalog for Mute {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_end_is_read_back_from_the_table() {
-    for does in [true, false] {
+    for (does, answers) in [(true, true), (false, true), (true, false), (false, false)] {
         let dir = tempfile::tempdir().unwrap();
         let lake = lake(&dir);
         let real = catalog::open(&lake).await.unwrap();
         let Opened { table, found, made } = open(&real, &lake).await;
         assert!(made);
-        let mute = Arc::new(Mute { inner: Arc::clone(&real), does, asked: AtomicU32::new(0) });
+        let mute = Arc::new(Mute { inner: Arc::clone(&real), does, answers, asked: AtomicU32::new(0) });
         let as_catalog: Arc<dyn Catalog> = Arc::clone(&mute) as _;
         let (first, second) = (files(&table, 0..2).await, files(&table, 0..2).await);
-        let ended = commit(&as_catalog, &table, Uuid::now_v7(), first, (&found.position, &at(2)), WAIT).await;
+        let wait = if answers { WAIT } else { Duration::from_secs(2) };
+        let ended = commit(&as_catalog, &table, Uuid::now_v7(), first, (&found.position, &at(2)), wait).await;
         assert!(matches!(ended, Err(CommitError::Unknown(_))), "{ended:?}");
         assert_eq!(mute.asked.load(Ordering::Relaxed), 1, "it is not repeated");
 

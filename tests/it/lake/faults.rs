@@ -1,5 +1,14 @@
 //! Tables that others changed, topics that are others, disks that are full: said, never silently doubled or skipped.
 
+use std::time::Duration;
+
+use ledgerhook::event::Record;
+use ledgerhook::kafka::headers::Headers;
+use ledgerhook::kafka::produce::{Outgoing, Producer};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+
 use super::readers::{count, python};
 use super::{assert_exact, invoice, local, produce, rows, start, write};
 use crate::common::process::{Process, run};
@@ -44,10 +53,62 @@ async fn a_table_that_was_rolled_back_stops_until_it_is_decided() {
     drop(writer);
     // What the message says to do: the position that the rows are at.
     let to = line.split("set the property to ").nth(1).and_then(|rest| rest.split("; to keep").next()).unwrap();
-    let to = to.replace("\\\"", "\"");
+    // Spelt otherwise, as a person or another engine may.
+    let to: serde_json::Value = serde_json::from_str(&to.replace("\\\"", "\"")).unwrap();
+    let to = serde_json::to_string_pretty(&to).unwrap();
     change(&installation, &["set", "invoices", "ledgerhook.position", &to]).await;
     fill(&installation, 90).await;
     assert_exact(&rows(&installation, "invoices", 90).await, 0..90);
+}
+
+/// The property that says how far the table is stays as it was, and the writer knows no better until it commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_rolled_back_under_a_writer_loses_no_row_unseen() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    let mut writer = start(&installation.file(), "");
+    for n in 0..3 {
+        produce(&installation, n * 10..(n + 1) * 10).await;
+        rows(&installation, "invoices", (n + 1) * 10).await;
+    }
+    change(&installation, &["rollback", "invoices"]).await;
+    let left = count(&installation, "invoices").await.unwrap();
+    produce(&installation, 30..40).await;
+    let line = writer.line(&["ERROR", "table=\"invoices\""]).await;
+    assert!(line.contains("was moved to another snapshot"), "{line}");
+    assert!(left < 30, "{left}");
+    assert_eq!(count(&installation, "invoices").await, Some(left), "nothing was put behind the gap");
+    rows(&installation, "events", 40).await;
+}
+
+/// Offsets of partitions that came later are read from their first record on.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_under_a_writer_are_read() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    let mut writer = start(&installation.file(), "");
+    produce(&installation, 0..10).await;
+    rows(&installation, "invoices", 10).await;
+    let cluster = &installation.ground.cluster;
+    let topic = cluster.topic("invoices");
+    let brokers = installation.config.kafka.bootstrap_servers.join(",");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let added = admin.create_partitions(&[NewPartitions::new(&topic, 5)], &AdminOptions::new()).await.unwrap();
+    added[0].as_ref().unwrap();
+    let producer = Producer::new(cluster, Duration::from_secs(30), Duration::ZERO).unwrap();
+    for n in 10..14 {
+        let value = installation.encoders.of("invoices").unwrap().encode(&invoice(n)).unwrap();
+        let (partition, key) = (Some(4), Record::from(invoice(n)).key().into_bytes());
+        let row =
+            Outgoing { topic: topic.clone(), partition, key, value, headers: Headers::default(), timestamp_ms: None };
+        producer.send(&row).await.unwrap();
+    }
+    assert_exact(&rows(&installation, "invoices", 14).await, 0..14);
+    writer.line(&["topics have more partitions", "invoices"]).await;
+    assert!(writer.lines(&["not ready"]).is_empty(), "the role stays ready");
+    produce(&installation, 14..20).await;
+    assert_exact(&rows(&installation, "invoices", 20).await, 0..20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,8 +162,18 @@ async fn a_column_that_another_engine_dropped_is_missed() {
     produce(&installation, 0..5).await;
     fill(&installation, 5).await;
     change(&installation, &["drop-column", "invoices", "currency"]).await;
-    let (_writer, line) = stopped(&installation).await;
+    let (writer, line) = stopped(&installation).await;
     assert!(line.contains("had a column currency that another engine dropped"), "{line}");
+    drop(writer);
+
+    // Under a running writer: no row goes in without it.
+    let mut writer = start(&installation.file(), "");
+    rows(&installation, "events", 5).await;
+    change(&installation, &["drop-column", "events", "content_type"]).await;
+    produce(&installation, 5..9).await;
+    let line = writer.line(&["ERROR", "table=\"events\""]).await;
+    assert!(line.contains("had a column content_type"), "{line}");
+    assert_eq!(count(&installation, "events").await, Some(5));
 }
 
 /// A field that a newer Ledgerhook adds: rows of both versions are read together.

@@ -41,6 +41,7 @@ pub(crate) struct Files {
     pub(crate) count: usize,
     pub(crate) days: Vec<String>,
     pub(crate) codecs: Vec<String>,
+    pub(crate) writers: Vec<String>,
     pub(crate) sorted: bool,
     pub(crate) bounded: bool,
 }

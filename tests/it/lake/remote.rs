@@ -16,15 +16,15 @@ use super::{assert_exact, produce, rows, start};
 use crate::common::{install, process};
 
 /// The two servers; gone with the test.
-struct Remote {
+pub(super) struct Remote {
     dir: PathBuf,
     _temp: tempfile::TempDir,
     s3: String,
-    rest: String,
+    pub(super) rest: String,
 }
 
 impl Remote {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("servers");
         let (script, to) = (script(), dir.clone());
@@ -40,7 +40,8 @@ impl Remote {
         Self { s3: of("S3"), rest: of("REST"), dir, _temp: temp }
     }
 
-    fn toml(&self, rest: &str) -> String {
+    /// `[lake]` behind the catalog of this address.
+    pub(super) fn toml(&self, rest: &str) -> String {
         format!(
             "[lake]\ncatalog = {{ kind = \"rest\", uri = \"{rest}\", timeout = \"20s\" }}\nwarehouse = \"s3://lake/warehouse\"\nnamespace = \"{}\"\ncommit = {{ rows = 500, every = \"1s\" }}\n\
              [lake.s3]\nendpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key_id = \"env:TEST_KEY_ID\"\nsecret_access_key = \"env:TEST_KEY\"\n",
@@ -133,7 +134,7 @@ fn is_commit(parts: &hyper::http::request::Parts, body: &str) -> bool {
 }
 
 /// A catalog that answers 500 to every third commit after it was done.
-async fn forgetful(upstream: String) -> (String, Arc<AtomicU32>) {
+pub(super) async fn forgetful(upstream: String) -> (String, Arc<AtomicU32>) {
     let commits = AtomicU32::new(0);
     let decide = move |parts: &hyper::http::request::Parts, body: &str| {
         let third = is_commit(parts, body) && commits.fetch_add(1, Ordering::Relaxed) % 3 == 2;

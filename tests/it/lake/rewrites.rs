@@ -1,13 +1,16 @@
 //! Files that another engine writes anew, and columns that come later: rows as they were.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use ledgerhook::event::{InvoiceLine, InvoiceRecord, Timestamp};
+use ledgerhook::event::{Decimal, InvoiceLine, InvoiceRecord, Timestamp};
 
 use super::faults::{change, fill};
-use super::{DAY, assert_exact, invoice, local, produce, rows, start, write};
-use crate::common::install;
+use super::{DAY, assert_exact, invoice, local, produce, rows, start, total, write};
 use crate::common::process::run;
+use crate::common::{Installation, install};
 
 /// PyIceberg can rewrite files as an overwrite only, with the position carried along or not; Spark and Trino call it a
 /// replacement. Under a running writer and before it starts, the rows stay those of Kafka, each once.
@@ -123,4 +126,92 @@ async fn a_field_that_a_schema_gained_is_read_beside_rows_without_it() {
     }
     writer.terminate();
     assert_eq!(writer.ended().await.code, Some(0));
+}
+
+/// The statements for Spark as docs/lake.md has them, one a line.
+fn documented() -> Vec<String> {
+    let docs = include_str!("../../../docs/lake.md");
+    let blocks = docs.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let statements = blocks.flat_map(|block| block.split(";\n")).map(|statement| statement.replace('\n', " "));
+    statements.filter(|statement| statement.starts_with("CALL ")).collect()
+}
+
+/// Runs statements in Spark; the rows that they give.
+fn spark(installation: &Installation, statements: &[String]) -> Vec<serde_json::Value> {
+    let lake = &installation.config.lake;
+    let mut child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lake"))
+        .args(["spark", lake.catalog.uri.strip_prefix("sqlite:").unwrap(), &lake.warehouse])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", statements.join("\n")).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{statements:#?}");
+    let text = String::from_utf8(done.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// What docs/lake.md tells to do in Spark, under a running writer and word for word.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long form: scripts/test --long. Spark is 280 MB to fetch"]
+async fn long_files_that_spark_rewrote_are_gone_on_behind() {
+    let (_dir, lake) = local("every = \"200ms\"");
+    let installation = install(&lake).await;
+    let mut to = 0;
+    let writer = start(&installation.file(), "");
+    for _ in 0..6 {
+        produce(&installation, to..to + 9).await;
+        to += 9;
+        rows(&installation, "invoices", to).await;
+        rows(&installation, "events", to).await;
+    }
+    let before = rows(&installation, "invoices", to).await.files.count;
+    let mut statements = documented();
+    assert_eq!(statements.len(), 4, "{statements:#?}");
+    let expire = |table: &str| {
+        format!(
+            "CALL ledgerhook.system.expire_snapshots(table => 'ledgerhook.ledgerhook.{table}', older_than => TIMESTAMP '2100-01-01 00:00:00', retain_last => 1)"
+        )
+    };
+    statements.extend(["invoices", "events"].map(expire));
+    statements.extend(
+        ["count(*)", "sum(total_amount)"].map(|what| format!("SELECT {what} AS n FROM ledgerhook.ledgerhook.invoices")),
+    );
+    let said = tokio::task::block_in_place(|| spark(&installation, &statements));
+    let rewritten = |at: usize| said[at]["rewritten_data_files_count"].as_u64().unwrap();
+    assert!(before >= 15 && rewritten(0) >= 15 && rewritten(2) >= 15, "{before} files: nothing to rewrite");
+    assert_eq!(said[6]["n"], to);
+    assert_eq!(said[7]["n"].to_string().parse::<Decimal>().unwrap(), total(0..to));
+
+    for table in ["invoices", "events"] {
+        let after = rows(&installation, table, to).await;
+        assert_eq!(
+            (after.files.count, after.files.days.len(), after.files.sorted),
+            (3, 3, true),
+            "{table}: one file a day"
+        );
+        assert_exact(&after, 0..to);
+    }
+    // The writer knew the tables as they were before.
+    produce(&installation, to..to + 9).await;
+    to += 9;
+    rows(&installation, "invoices", to).await;
+    rows(&installation, "events", to).await;
+    let args = ["lake", "maintain", "--snapshots-older-than", "0s", "--keep", "1", "--orphans-older-than", "0s"];
+    let done = run(&installation.file(), &args).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    writer.terminate();
+    for words in ["ERROR", "another engine changed", "not ready"] {
+        assert!(writer.lines(&[words]).is_empty(), "{words}");
+    }
+    assert_eq!(writer.ended().await.code, Some(0));
+
+    produce(&installation, to..to + 9).await;
+    to += 9;
+    fill(&installation, to).await;
+    assert_exact(&rows(&installation, "invoices", to).await, 0..to);
+    assert_exact(&rows(&installation, "events", to).await, 0..to);
+    let compared = run(&installation.file(), &["lake", "rebuild", "invoices", "--json"]).await;
+    assert_eq!(compared.code, Some(0), "{compared:?}");
 }
