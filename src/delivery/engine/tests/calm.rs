@@ -7,9 +7,10 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::flight::Fate;
-use super::world::{Id, PARTITIONS, Record, World};
+use super::world::{Id, MAX_IN_FLIGHT, PARTITIONS, Record, World};
 use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::Engine;
+use crate::delivery::lane::Allowance;
 use crate::delivery::schedule::Policy;
 use crate::targets::Idempotency;
 
@@ -35,6 +36,7 @@ impl World {
             let mut rules = node.engine.rules();
             rules.policy = Policy { retry, on_give_up: OnGiveUp::Hold };
             rules.limits.read_ahead = 100;
+            rules.allowance = Allowance::of(MAX_IN_FLIGHT);
             node.engine = Engine::new(rules, SmallRng::seed_from_u64(seed));
         }
     }
