@@ -166,7 +166,13 @@ impl Refused {
         } else {
             (AttemptOutcome::Retry, "token_unavailable")
         };
-        let verdict = Verdict { outcome, reason: Reason::named(name, false), scope: Whom::Target, retry_after: None };
+        let verdict = Verdict {
+            outcome,
+            reason: Reason::named(name, false),
+            scope: Whom::Target,
+            retry_after: None,
+            spent: None,
+        };
         Self { verdict, status, excerpt, what }
     }
 }

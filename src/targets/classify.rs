@@ -79,6 +79,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// How long the target asked us to wait, at most [`MAX_RETRY_AFTER`].
     pub retry_after: Option<Duration>,
+    /// How long nothing is left of the target's limit, whatever became of the record; at most [`MAX_RETRY_AFTER`].
+    pub spent: Option<Duration>,
 }
 
 impl Verdict {
@@ -117,7 +119,7 @@ pub fn of_answer(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verd
         300..=499 => (Rejected, Scope::Record),
         _ => (Retry, Scope::Record),
     };
-    Verdict { outcome, reason: Reason::Status(status), scope, retry_after }
+    Verdict { outcome, reason: Reason::Status(status), scope, retry_after, spent: None }
 }
 
 /// Classifies a fault.
@@ -131,7 +133,7 @@ pub fn of_fault(fault: &Fault) -> Verdict {
         Fault::Cut(_) => (Unresolved, Scope::Record, "connection_cut"),
         Fault::Unsendable(_) => (Rejected, Scope::Record, "unsendable"),
     };
-    Verdict { outcome, reason: Reason::Fault(name), scope, retry_after: None }
+    Verdict { outcome, reason: Reason::Fault(name), scope, retry_after: None, spent: None }
 }
 
 impl Fault {

@@ -7,6 +7,7 @@
 //! | `request` | a record as a request |
 //! | `rules` | what a description says that answers mean |
 //! | `classify` | what status, headers and faults mean without one: a pure function |
+//! | `limits` | what its headers say of a limit: a pure function |
 //! | `idempotency` | what a target offers against a second document |
 //! | `access` | who we are: secrets in headers, OAuth 2, sessions |
 //! | `sign` | the Standard Webhooks signature |
@@ -25,6 +26,7 @@ mod client;
 mod deliver;
 mod guard;
 mod idempotency;
+mod limits;
 mod preset;
 mod request;
 mod rules;

@@ -7,6 +7,7 @@
 mod calm;
 mod end;
 mod group;
+mod limits;
 mod store;
 mod target;
 mod world;

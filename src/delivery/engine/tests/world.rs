@@ -27,6 +27,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const SETTLE: Duration = Duration::from_secs(20);
 /// How long the target remembers keys.
 pub(super) const VALIDITY: Duration = Duration::from_secs(40);
+/// How long a limit that is used up takes to be full again.
+const LIMIT: Duration = Duration::from_secs(3);
 pub(super) const MAX_IN_FLIGHT: usize = 6;
 pub(super) const PARTITIONS: usize = 3;
 pub(super) const NODES: usize = 3;
@@ -85,6 +87,8 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Fine,
+    /// Done, and it says that nothing is left of its limit.
+    LimitSpent,
     Refused,
     Fails,
     ActsAndFails,
@@ -380,6 +384,7 @@ impl World {
             reason: Reason::named("superseded", false),
             scope: Scope::Record,
             retry_after: None,
+            spent: None,
         };
         let node = &mut self.nodes[n];
         let ended = node.engine.settle(&next.ticket, next.n, &verdict, self.now, self.now);
@@ -433,7 +438,8 @@ impl World {
             _ if down => Fate::Fails,
             _ if record.poisoned => Fate::Refused,
             _ if !self.faults => Fate::Fine,
-            0..50 => Fate::Fine,
+            0..47 => Fate::Fine,
+            47..50 => Fate::LimitSpent,
             50..58 => Fate::Fails,
             58..66 => Fate::ActsAndFails,
             66..73 => Fate::Cut,
@@ -444,7 +450,7 @@ impl World {
         };
         let there = Duration::from_millis(self.rng.random_range(1..WIRE.as_millis().try_into().unwrap()));
         let back = Duration::from_millis(self.rng.random_range(1..100));
-        let acts = matches!(fate, Fate::Fine | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
+        let acts = matches!(fate, Fate::Fine | Fate::LimitSpent | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
         let late = match (fate, self.class) {
             // A late write of an upsert comes behind its repeat: nobody could tell it from a new one.
             (Fate::Late, Idempotency::Upsert) => Duration::ZERO,
@@ -511,9 +517,8 @@ impl World {
         let verdict = verdict(flight.fate, flight.class_says(made));
         let node = &mut self.nodes[n];
         let ended = node.engine.settle(&flight.ticket, flight.n, &verdict, flight.started, self.now);
-        if verdict.outcome == AttemptOutcome::RateLimited {
-            let until = self.now + verdict.retry_after.unwrap();
-            node.window = node.window.max(Some(until));
+        if let Some(wait) = verdict.retry_after.max(verdict.spent) {
+            node.window = node.window.max(Some(self.now + wait));
         }
         let tries = flight.n;
         let told = format!("node {n}: {job:?} n {tries} ended {:?}, due {:?}", verdict.outcome, ended.due.is_some());
@@ -583,7 +588,9 @@ fn verdict(fate: Fate, had_it: bool) -> Verdict {
             reason: Reason::Status(200),
             scope: Scope::Record,
             retry_after: None,
+            spent: None,
         },
+        Fate::LimitSpent => Verdict { spent: Some(LIMIT), ..verdict(Fate::Fine, had_it) },
         Fate::Fine => of_answer(200, None, now),
         Fate::Refused => of_answer(422, None, now),
         Fate::Fails | Fate::ActsAndFails => of_answer(500, None, now),
