@@ -13,6 +13,7 @@
 //! | `sign` | the Standard Webhooks signature |
 //! | `veil` | takes secrets out of what a target says |
 //! | `guard` | the addresses that a target may stand at |
+//! | `proxy` | the way by a proxy, and what of the guard holds there |
 //! | `wire` | one HTTP exchange, bounded in time and size; the only file that sends |
 //! | `client` | all of them together, for one target |
 //! | `deliver` | one try: look-up, steps, proof |
@@ -28,6 +29,7 @@ mod guard;
 mod idempotency;
 mod limits;
 mod preset;
+mod proxy;
 mod request;
 mod rules;
 mod sign;
