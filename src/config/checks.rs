@@ -112,6 +112,23 @@ pub(super) fn url(text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// The address of a proxy: http, host and port. No message quotes it.
+pub(super) fn proxy(text: &str) -> Result<(), Complaint> {
+    let hint = "as in \"http://proxy.example:3128\"";
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(Complaint::new("is not the http URL of a proxy").hint(hint));
+    };
+    if rest.contains('@') {
+        return Err(Complaint::new("has a user or password in it")
+            .hint("give them as `proxy_login`, a reference to \"user:password\""));
+    }
+    url(text)?;
+    if rest.trim_end_matches('/').contains(['/', '?']) {
+        return Err(Complaint::new("has something behind its port").hint(hint));
+    }
+    Ok(())
+}
+
 /// The name of an HTTP header (RFC 9110 token).
 pub(super) fn header(text: &str) -> Result<(), Complaint> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -183,6 +200,25 @@ mod tests {
                 "https://erp.example/a b",
                 "https://[::1/",
                 "https://{tenant}.example/",
+            ],
+        );
+    }
+
+    #[test]
+    fn proxies() {
+        table(
+            proxy,
+            &["http://proxy.example:3128", "http://proxy.example/", "http://10.0.0.1:8080", "http://[::1]:3128"],
+            &[
+                "",
+                "proxy.example:3128",
+                "https://proxy.example:3128",
+                "socks5://proxy.example:1080",
+                "http://user:pw@proxy.example:3128",
+                "http://proxy.example:0",
+                "http://proxy.example:3128/path",
+                "http://proxy.example:3128?x",
+                "http://proxy.example/#x",
             ],
         );
     }

@@ -34,6 +34,10 @@ pub struct Target {
     pub url: String,
     /// Whether it may stand at a private, loopback or link-local address.
     pub allow_private_addresses: bool,
+    /// The proxy that all requests to it go by, an http URL without a path; none for straight to the target.
+    pub proxy: Option<String>,
+    /// User and password at the proxy, as `user:password`.
+    pub proxy_login: Option<Secret>,
     /// What the description's templates ask for, by name; null where it may be left out and is.
     pub settings: BTreeMap<String, Json>,
     /// The secrets that the description names.
@@ -178,6 +182,8 @@ impl Target {
             start: r.take("start", "", start).unwrap_or(Start::Now),
             url: r.text("url", checks::url),
             allow_private_addresses: r.flag("allow_private_addresses"),
+            proxy: r.optional_text("proxy", checks::proxy),
+            proxy_login: r.optional_secret("proxy_login"),
             settings: read_settings(&mut r, &description.settings),
             secrets: read_secrets(&mut r, &description.secrets, signing_secret),
             token_file: r.optional_text("token_file", checks::some).map(PathBuf::from),
@@ -204,6 +210,9 @@ impl Target {
                 "token_file",
                 "a file of its own that this process may write: the target changes the refresh token",
             );
+        }
+        if target.proxy_login.is_some() && target.proxy.is_none() && !r.spoilt("proxy") {
+            r.fault("proxy_login", Complaint::new("is there without `proxy`"));
         }
         if r.clean("timeout") && r.clean("connect_timeout") && target.connect_timeout > target.timeout {
             r.fault_between("connect_timeout", "timeout", Complaint::new("`connect_timeout` is longer than `timeout`"));

@@ -94,7 +94,9 @@ impl Worker {
         if positions.is_empty() {
             return Ok(());
         }
-        for position in self.engine.seal(handing_over) {
+        // Whoever hands on before a predecessor's tries are over cannot say that nothing is under way.
+        let quiet = self.not_before.is_none_or(|time| time <= clock.now);
+        for position in self.engine.seal(handing_over && quiet) {
             let row = self.s.rows.progress(position, clock.at)?;
             self.batch.add(row, clock.now);
         }

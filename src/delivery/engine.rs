@@ -198,8 +198,17 @@ impl<R> Engine<R> {
         }
         if let Next::LeaveAlone { trouble, asked, backoff } = *next {
             self.window.failed(trouble, asked, backoff, started, now);
-            return;
+        } else {
+            self.weigh(ticket, verdict, started, now);
         }
+        // What the target took is delivered, and nothing else is tried before the limit is full again.
+        if let Some(wait) = verdict.spent {
+            self.window.failed(Trouble::RateLimited, Some(wait), wait, started, now);
+        }
+    }
+
+    /// What an answer to this record says of the target.
+    fn weigh(&mut self, ticket: &Ticket, verdict: &Verdict, started: Instant, now: Instant) {
         let failed = verdict.scope == Scope::Record
             && matches!(verdict.outcome, AttemptOutcome::Retry | AttemptOutcome::Unresolved | AttemptOutcome::Unknown);
         if self.window.trouble().is_none() {

@@ -100,7 +100,7 @@ pub(super) struct Worker {
     cut: CancellationToken,
     /// When the last commit with our membership began.
     pub(super) proved: Option<Instant>,
-    /// Before this time nothing is sent: a predecessor's tries may be under way.
+    /// Before this time nothing is sent: a predecessor's tries may be under way, whatever became of our session.
     pub(super) not_before: Option<Instant>,
     /// When to be done, once told to stop.
     pub(super) stop_by: Option<Instant>,
@@ -340,7 +340,6 @@ impl Worker {
         self.offsets.clear();
         self.committing = None;
         self.proved = None;
-        self.not_before = None;
         self.s.rows.clear();
         self.partitions.clear();
         self.stash.clear();

@@ -150,6 +150,18 @@ impl Access {
 }
 
 impl Refused {
+    /// A token could not be asked for: `what` of it.
+    fn unasked(what: &str, fault: &Fault) -> Self {
+        match fault {
+            // Someone has to act, as for the target itself.
+            Fault::ProxyLogin(_) => Self::of_fault(fault),
+            _ => {
+                let why = fault.detail().unwrap_or("no answer in time");
+                Self::token(format!("{what}: {why}"), false, None, None)
+            }
+        }
+    }
+
     fn of_fault(fault: &Fault) -> Self {
         Self {
             verdict: super::classify::of_fault(fault),
@@ -166,7 +178,13 @@ impl Refused {
         } else {
             (AttemptOutcome::Retry, "token_unavailable")
         };
-        let verdict = Verdict { outcome, reason: Reason::named(name, false), scope: Whom::Target, retry_after: None };
+        let verdict = Verdict {
+            outcome,
+            reason: Reason::named(name, false),
+            scope: Whom::Target,
+            retry_after: None,
+            spent: None,
+        };
         Self { verdict, status, excerpt, what }
     }
 }

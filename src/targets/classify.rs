@@ -15,6 +15,8 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 pub enum Fault {
     /// No connection: the name, the address, the port or TLS. Nothing was sent.
     Connect(String),
+    /// The proxy refused our login. Nothing was sent to the target.
+    ProxyLogin(String),
     /// The guard refused the address. Nothing was sent.
     AddressRefused(String),
     /// No answer in time, after the request may have been sent.
@@ -79,6 +81,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// How long the target asked us to wait, at most [`MAX_RETRY_AFTER`].
     pub retry_after: Option<Duration>,
+    /// How long nothing is left of the target's limit, whatever became of the record; at most [`MAX_RETRY_AFTER`].
+    pub spent: Option<Duration>,
 }
 
 impl Verdict {
@@ -117,21 +121,22 @@ pub fn of_answer(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verd
         300..=499 => (Rejected, Scope::Record),
         _ => (Retry, Scope::Record),
     };
-    Verdict { outcome, reason: Reason::Status(status), scope, retry_after }
+    Verdict { outcome, reason: Reason::Status(status), scope, retry_after, spent: None }
 }
 
 /// Classifies a fault.
 #[must_use]
 pub fn of_fault(fault: &Fault) -> Verdict {
-    use AttemptOutcome::{Rejected, Retry, Unresolved};
+    use AttemptOutcome::{Credentials, Rejected, Retry, Unresolved};
     let (outcome, scope, name) = match fault {
         Fault::Connect(_) => (Retry, Scope::Target, "connect_failed"),
+        Fault::ProxyLogin(_) => (Credentials, Scope::Target, "proxy_login_refused"),
         Fault::AddressRefused(_) => (Retry, Scope::Target, "address_refused"),
         Fault::Timeout => (Unresolved, Scope::Record, "timeout"),
         Fault::Cut(_) => (Unresolved, Scope::Record, "connection_cut"),
         Fault::Unsendable(_) => (Rejected, Scope::Record, "unsendable"),
     };
-    Verdict { outcome, reason: Reason::Fault(name), scope, retry_after: None }
+    Verdict { outcome, reason: Reason::Fault(name), scope, retry_after: None, spent: None }
 }
 
 impl Fault {
@@ -139,9 +144,11 @@ impl Fault {
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Self::Connect(detail) | Self::AddressRefused(detail) | Self::Cut(detail) | Self::Unsendable(detail) => {
-                Some(detail)
-            }
+            Self::Connect(detail)
+            | Self::ProxyLogin(detail)
+            | Self::AddressRefused(detail)
+            | Self::Cut(detail)
+            | Self::Unsendable(detail) => Some(detail),
             Self::Timeout => None,
         }
     }
@@ -206,9 +213,10 @@ mod tests {
 
     #[test]
     fn faults() {
-        use AttemptOutcome::{Rejected, Retry, Unresolved};
+        use AttemptOutcome::{Credentials, Rejected, Retry, Unresolved};
         for (fault, outcome, scope, name) in [
             (Fault::Connect(String::new()), Retry, Scope::Target, "connect_failed"),
+            (Fault::ProxyLogin(String::new()), Credentials, Scope::Target, "proxy_login_refused"),
             (Fault::AddressRefused(String::new()), Retry, Scope::Target, "address_refused"),
             (Fault::Timeout, Unresolved, Scope::Record, "timeout"),
             (Fault::Cut(String::new()), Unresolved, Scope::Record, "connection_cut"),

@@ -8,6 +8,7 @@ use super::access::Access;
 use super::classify::Verdict;
 use super::idempotency::Idempotency;
 use super::preset::Preset;
+use super::proxy;
 use super::sign::SigningKeyError;
 use super::template::TemplateError;
 use super::veil::Veil;
@@ -39,6 +40,9 @@ pub enum ClientError {
     /// No HTTP client can be made, e.g. without TLS roots.
     #[error("no HTTP client can be made: {0}")]
     Http(String),
+    /// The proxy cannot be used. Its address is not shown.
+    #[error("proxy cannot be used: it is no http URL")]
+    Proxy,
     /// A template of the description is wrong.
     #[error("its description: {0}")]
     Template(#[from] TemplateError),
@@ -84,11 +88,12 @@ impl Client {
     /// When the URL, a secret or a template cannot be used, or no HTTP client can be made.
     pub fn new(target: &config::Target) -> Result<Self, ClientError> {
         let preset = Preset::compile(target)?;
+        let secrets = target.secrets.values();
         Ok(Self {
             wire: Arc::new(Wire::new(target)?),
             access: Access::new(target, &preset.bare())?,
             preset,
-            veil: Arc::new(Veil::new(target.secrets.values().cloned())),
+            veil: Arc::new(Veil::new(secrets.cloned().chain(target.proxy_login.iter().flat_map(proxy::secrets)))),
             timeout: target.timeout,
             url: target.url.clone(),
         })

@@ -4,10 +4,12 @@
 //! looks first and goes on from what it finds.
 
 use serde_json::{Map, Value as Json};
+use tokio::time::Instant;
 
 use super::access::{Headers, Refused};
 use super::classify::{Fault, Reason, Scope as Whom, Verdict, of_fault};
 use super::client::{Answer, Client};
+use super::limits::spent;
 use super::preset::{Plan, Search, Step, Trip};
 use super::request::Prepared;
 use super::rules::{Judged, Received, Rule, judge};
@@ -25,6 +27,8 @@ struct Progress {
     /// The last answer, for people.
     status: Option<u16>,
     excerpt: Option<String>,
+    /// Until when nothing is left of the target's limit, by the answer that said the latest time.
+    full_again: Option<Instant>,
 }
 
 /// What a request of a try came to.
@@ -52,11 +56,14 @@ impl Client {
             Err(error) => return Answer::of_template(&error),
         };
         let mut progress = Progress::default();
-        let answer = match self.go(plan, &mut trip, &mut progress, now, look_first).await {
+        let went = self.go(plan, &mut trip, &mut progress, now, look_first).await;
+        let spent = progress.full_again.map(|time| time.saturating_duration_since(Instant::now()));
+        let answer = match went {
             Ok(()) => progress.done(),
             Err(answer) => *answer,
         };
-        Answer { notes: trip.scope.notes(), ..answer }
+        let verdict = Verdict { spent, ..answer.verdict };
+        Answer { notes: trip.scope.notes(), verdict, ..answer }
     }
 
     async fn go(
@@ -117,7 +124,7 @@ impl Client {
                 return Err(Box::new(answer.with_doubt(doubt)));
             }
         };
-        progress.saw(&received);
+        progress.saw(&received, &judged.verdict);
         match judged.meaning {
             Meaning::Success => {
                 let reads = step.repeat == Repeat::Read;
@@ -186,7 +193,7 @@ impl Client {
             // Looking changes nothing: what was in doubt stays so, and nothing else is.
             Heard::Over(answer) => return Err(Box::new(answer.with_doubt(progress.acted))),
         };
-        progress.saw(&received);
+        progress.saw(&received, &judged.verdict);
         match judged.meaning {
             Meaning::Success => {}
             Meaning::Absent => return Ok(()),
@@ -264,7 +271,9 @@ impl Client {
         if all.iter().any(|rules| !rules.is_empty()) {
             scope.set("answer", &received.to_json(&received.json()));
         }
-        let judged = judge(&self.preset.chainable, all, &scope, &received, now);
+        let mut judged = judge(&self.preset.chainable, all, &scope, &received, now);
+        let limits = self.preset.limits.as_ref();
+        judged.verdict.spent = limits.and_then(|limits| spent(limits, &received, &judged.verdict, now));
         Heard::Answer(received, judged)
     }
 
@@ -294,7 +303,10 @@ impl Client {
 }
 
 impl Progress {
-    fn saw(&mut self, received: &Received) {
+    /// A try goes on to its end with a limit that is used up: half a document would have to be looked for first, which
+    /// is one request more than what is left of it.
+    fn saw(&mut self, received: &Received, verdict: &Verdict) {
+        self.full_again = self.full_again.max(verdict.spent.map(|wait| Instant::now() + wait));
         self.status = Some(received.status);
         self.excerpt.clone_from(&received.excerpt);
     }
@@ -315,13 +327,19 @@ impl Progress {
             Some(status) => Reason::Status(status),
             None => Reason::Fault("found"),
         };
-        let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None };
+        let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None, spent: None };
         Answer { verdict, status: self.status, excerpt: self.excerpt, fault: None, notes: Vec::new() }
     }
 
     fn failed(&self, outcome: AttemptOutcome, name: &str, what: String) -> Box<Answer> {
         let doubt = self.acted || outcome == AttemptOutcome::Unresolved;
-        let verdict = Verdict { outcome, reason: Reason::named(name, doubt), scope: Whom::Record, retry_after: None };
+        let verdict = Verdict {
+            outcome,
+            reason: Reason::named(name, doubt),
+            scope: Whom::Record,
+            retry_after: None,
+            spent: None,
+        };
         let (status, excerpt) = (self.status, self.excerpt.clone());
         Box::new(Answer { verdict, status, excerpt, fault: Some(what), notes: Vec::new() })
     }
@@ -354,7 +372,7 @@ fn left_out(name: &str, what: &str) -> Answer {
 
 fn unsent(outcome: AttemptOutcome, name: &str, what: String) -> Answer {
     let reason = Reason::named(name, false);
-    let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None };
+    let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None, spent: None };
     Answer { verdict, status: None, excerpt: None, fault: Some(what), notes: Vec::new() }
 }
 

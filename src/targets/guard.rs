@@ -47,6 +47,21 @@ impl Guard {
             Err(_) => Ok(()),
         }
     }
+
+    /// Checks a name by all the addresses that it has here; one that has none passes. For names that someone else will
+    /// resolve: which of the addresses is used is then not ours to choose.
+    ///
+    /// # Errors
+    /// When one of them is not a public one.
+    pub async fn name(self, name: &str) -> Result<(), AddressRefused> {
+        if self.allow_private {
+            return Ok(());
+        }
+        match tokio::net::lookup_host((name, 0)).await {
+            Ok(mut found) => found.try_for_each(|address| self.address(address.ip())),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 impl Resolve for Guard {
@@ -190,5 +205,7 @@ mod tests {
         let Err(error) = Guard::new(false).resolve(name()).await else { panic!("localhost was resolved") };
         assert!(error.downcast_ref::<AddressRefused>().is_some(), "{error}");
         assert!(Guard::new(true).resolve(name()).await.is_ok());
+        assert!(Guard::new(false).name("localhost").await.is_err());
+        assert_eq!(Guard::new(true).name("localhost").await, Ok(()));
     }
 }

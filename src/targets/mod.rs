@@ -7,11 +7,13 @@
 //! | `request` | a record as a request |
 //! | `rules` | what a description says that answers mean |
 //! | `classify` | what status, headers and faults mean without one: a pure function |
+//! | `limits` | what its headers say of a limit: a pure function |
 //! | `idempotency` | what a target offers against a second document |
 //! | `access` | who we are: secrets in headers, OAuth 2, sessions |
 //! | `sign` | the Standard Webhooks signature |
 //! | `veil` | takes secrets out of what a target says |
 //! | `guard` | the addresses that a target may stand at |
+//! | `proxy` | the way by a proxy, and what of the guard holds there |
 //! | `wire` | one HTTP exchange, bounded in time and size; the only file that sends |
 //! | `client` | all of them together, for one target |
 //! | `deliver` | one try: look-up, steps, proof |
@@ -25,7 +27,9 @@ mod client;
 mod deliver;
 mod guard;
 mod idempotency;
+mod limits;
 mod preset;
+mod proxy;
 mod request;
 mod rules;
 mod sign;

@@ -13,7 +13,7 @@ use super::request::{Prepared, RequestTemplate};
 use super::rules::Rule;
 use super::template::{Compiled, Dialect, Leaf, Scope, TemplateError, Templates, Tree, to_engine};
 use crate::config;
-use crate::config::description::{IdRule, IdempotencyClass, LookUp, Missing, RecordPlan, Repeat};
+use crate::config::description::{IdRule, IdempotencyClass, Limits, LookUp, Missing, RecordPlan, Repeat};
 use crate::event::{Record, ToJson as _};
 
 /// Longest a target takes to act on a request: repeats under a key stop this long before the key is forgotten.
@@ -29,6 +29,8 @@ pub(super) struct Preset {
     filter: Option<Compiled>,
     /// What answers mean.
     pub(super) rules: Vec<Rule>,
+    /// Headers that say what is left of its limit.
+    pub(super) limits: Option<Limits>,
     /// What it offers against a second document.
     pub(super) idempotency: Idempotency,
     /// Whether a document is looked for before every try.
@@ -114,6 +116,7 @@ impl Preset {
             strict,
             chainable,
             rules,
+            limits: description.limits.clone(),
             filter,
             idempotency,
             look_up_always: rule.look_up_always,

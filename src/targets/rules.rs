@@ -130,7 +130,7 @@ pub(super) fn judge(
     let doubt = rule.is == Meaning::Unknown || (rule.is == Meaning::Retry && received.status >= 500);
     let reason = rule.reason.as_deref().map_or(status, |name| Reason::named(name, doubt));
     let retry_after = asked.or(common.retry_after).map(|wait| wait.min(MAX_RETRY_AFTER));
-    Judged { meaning: rule.is, verdict: Verdict { outcome, reason, scope: whom, retry_after } }
+    Judged { meaning: rule.is, verdict: Verdict { outcome, reason, scope: whom, retry_after, spent: None } }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! One HTTP exchange with a target: bounded in time and size, no redirects, no proxy, no secret in any text.
+//! One HTTP exchange with a target: bounded in time and size, no redirects, no proxy but the
+//! configuration's, no secret in any text.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, ClientBuilder, Identity, Method, Response, Url};
+use reqwest::{Certificate, ClientBuilder, Identity, Method, Response, StatusCode, Url};
 
 use super::classify::Fault;
 use super::client::ClientError;
 use super::guard::{AddressRefused, Guard};
+use super::proxy::Proxy;
 use super::request::Prepared;
 use super::rules::Received;
 use super::veil::Veil;
@@ -21,11 +23,16 @@ const MAX_READ_BYTES: usize = 1024 * 1024;
 /// Idle connections are closed after this time: shorter than the 60 s after which usual load balancers forget them.
 const IDLE: Duration = Duration::from_secs(50);
 
+/// What the client's error says last where a proxy answered CONNECT with 407. Its type is not public, so there is nothing
+/// else to tell it by; the integration tests hold these words.
+const LOGIN_REFUSED: &str = "proxy authorization required";
+
 /// The way to one target.
 pub(super) struct Wire {
     http: reqwest::Client,
     base: Url,
     guard: Guard,
+    proxy: Option<Proxy>,
 }
 
 impl Wire {
@@ -37,14 +44,19 @@ impl Wire {
             .timeout(target.timeout)
             .connect_timeout(target.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
-            // A proxy would resolve names itself, past the guard.
+            // Variables of the environment would lead requests past the guard, and nobody would know.
             .no_proxy()
-            .dns_resolver(guard)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(target.max_concurrency)
             .user_agent(concat!("ledgerhook/", env!("CARGO_PKG_VERSION")));
+        let proxy = Proxy::of(target, guard);
+        let http = match &proxy {
+            None => http.dns_resolver(guard),
+            // All requests go by it, so the only name that is resolved for a connection is its own: it may stand anywhere.
+            Some(proxy) => http.proxy(proxy.way()?).dns_resolver(Guard::new(true)),
+        };
         let http = certificates(http, &target.tls)?.build().map_err(|e| ClientError::Http(chain(e)))?;
-        Ok(Self { http, base, guard })
+        Ok(Self { http, base, guard, proxy })
     }
 
     /// Sends a request to the target and reads the answer. `secret` are headers that say who we are.
@@ -84,7 +96,13 @@ impl Wire {
         secret: Vec<(String, HeaderValue)>,
         veil: &Veil,
     ) -> Result<Received, Fault> {
-        self.guard.url(&url).map_err(|refused| Fault::AddressRefused(refused.to_string()))?;
+        let refused = |refused: AddressRefused| Fault::AddressRefused(refused.to_string());
+        self.guard.url(&url).map_err(refused)?;
+        if let Some(proxy) = &self.proxy {
+            proxy.check(&url).await.map_err(refused)?;
+        }
+        // Through a tunnel answers are the target's own; otherwise a 407 is the proxy's, which passed nothing on.
+        let by_proxy = self.proxy.is_some() && url.scheme() == "http";
         let method = Method::from_bytes(request.method.as_bytes());
         let method = method.map_err(|_| Fault::Unsendable("the method is none".to_owned()))?;
         let mut headers = HeaderMap::with_capacity(request.headers.len() + secret.len());
@@ -99,7 +117,11 @@ impl Wire {
             headers.insert(name.map_err(|_| Fault::Unsendable("a header's name is none".to_owned()))?, value);
         }
         let sent = self.http.request(method, url).headers(headers).body(request.body).send().await;
-        receive(sent.map_err(fault)?, veil).await
+        let response = sent.map_err(|error| fault(error, self.proxy.is_some()))?;
+        if by_proxy && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Fault::ProxyLogin("the proxy answered 407".to_owned()));
+        }
+        receive(response, veil).await
     }
 }
 
@@ -126,7 +148,7 @@ fn certificates(mut http: ClientBuilder, tls: &config::TargetTls) -> Result<Clie
 }
 
 /// Sorts the client's errors by whether anything may have been sent.
-fn fault(error: reqwest::Error) -> Fault {
+fn fault(error: reqwest::Error, by_proxy: bool) -> Fault {
     let mut source: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = source {
         if let Some(refused) = cause.downcast_ref::<AddressRefused>() {
@@ -136,7 +158,10 @@ fn fault(error: reqwest::Error) -> Fault {
     }
     // A timeout of the connection is both.
     match (error.is_connect(), error.is_timeout(), error.is_builder()) {
-        (true, _, _) => Fault::Connect(chain(error)),
+        (true, _, _) => {
+            let what = chain(error);
+            if by_proxy && what.ends_with(LOGIN_REFUSED) { Fault::ProxyLogin(what) } else { Fault::Connect(what) }
+        }
         (_, true, _) => Fault::Timeout,
         (_, _, true) => Fault::Unsendable(chain(error)),
         _ => Fault::Cut(chain(error)),

@@ -8,6 +8,7 @@ pub(crate) mod described;
 mod oauth;
 pub(crate) mod presets;
 mod prism;
+mod proxy;
 mod tickets;
 mod tryton;
 
@@ -83,8 +84,8 @@ url = "https://localhost:{port}/"
     Client::new(&config.targets["erp"])
 }
 
-async fn send(port: u16, tls: &str) -> Answer {
-    let record = Record::from(FeedRecord {
+fn feed() -> Record {
+    Record::from(FeedRecord {
         event_id: "e-1".to_owned(),
         source: "accelex".to_owned(),
         event_type: "feed.updated".to_owned(),
@@ -100,8 +101,11 @@ async fn send(port: u16, tls: &str) -> Answer {
         bank: None,
         transactions_imported: None,
         synced_at: None,
-    });
-    client(port, tls).unwrap().send(&record, Timestamp::now(), false).await
+    })
+}
+
+async fn send(port: u16, tls: &str) -> Answer {
+    client(port, tls).unwrap().send(&feed(), Timestamp::now(), false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

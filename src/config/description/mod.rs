@@ -7,10 +7,12 @@
 //! | `auth` | who we are |
 //! | `request` | templates of requests |
 //! | `answer` | what answers mean |
+//! | `limits` | headers that tell of a limit |
 //! | `record` | steps, look-up and values of a type of records |
 
 mod answer;
 mod auth;
+mod limits;
 mod record;
 mod request;
 mod settings;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 pub use answer::{AnswerRule, Meaning, Statuses};
 pub use auth::{Auth, ClientAuthentication, Grant, Login, OAuth, TokenAt};
+pub use limits::{Limits, ResetForm};
 pub use record::{LookUp, Missing, RecordPlan, Repeat, Step};
 pub use request::{Body, Request, Tree};
 pub use settings::{SecretSpec, SettingSpec, SettingType};
@@ -62,6 +65,8 @@ pub struct Description {
     pub idempotency: IdempotencyRule,
     /// What answers mean, before the common rules.
     pub answers: Vec<AnswerRule>,
+    /// Headers that say what is left of its limit.
+    pub limits: Option<Limits>,
     /// How each type of records is delivered, by topic.
     pub records: BTreeMap<String, RecordPlan>,
     /// A request that creates nothing, to check address and credentials with.
@@ -126,6 +131,7 @@ impl Description {
             id: IdRule::read(r.section("id")),
             idempotency: IdempotencyRule::read(r.section("idempotency")),
             answers: AnswerRule::read_all(&mut r),
+            limits: r.optional_section("limits").map(Limits::read),
             records: read_records(&r, records),
             probe: r.optional_section("probe").map(|mut probe| {
                 let request = Request::read(&mut probe);

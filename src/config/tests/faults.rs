@@ -207,6 +207,9 @@ fn faults_of_targets_and_routes() {
         (target("").replace("now", "soon"), "t.toml:3: targets.sandbox.start: is not a place to start"),
         (target("").replace("\"now\"", "2026-05-01"), "targets.sandbox.start: is not a place to start"),
         (target("url = \"https://u:p@h/\""), "targets.sandbox.url: has a user or password in it"),
+        (target("proxy = \"http://u:p@h:1\""), "targets.sandbox.proxy: has a user or password in it"),
+        (target("proxy = \"https://h:1\""), "targets.sandbox.proxy: is not the http URL of a proxy"),
+        (target("proxy_login = \"env:P\""), "targets.sandbox.proxy_login: is there without `proxy`"),
         (
             target("on_give_up = \"drop\""),
             "targets.sandbox.on_give_up: is \"drop\"; it is one of \"dead_letter\", \"hold\"",

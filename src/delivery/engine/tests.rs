@@ -8,6 +8,7 @@ mod calm;
 mod end;
 mod flight;
 mod group;
+mod limits;
 mod store;
 mod target;
 mod world;

@@ -158,10 +158,8 @@ impl OAuth {
             body: encoded(&form).into_bytes(),
         };
         let began = Instant::now();
-        let received = wire.exchange_at(&self.url, request, headers, veil).await.map_err(|fault| {
-            let why = fault.detail().unwrap_or("no answer in time");
-            Refused::token(format!("the token endpoint cannot be asked: {why}"), false, None, None)
-        })?;
+        let received = wire.exchange_at(&self.url, request, headers, veil).await;
+        let received = received.map_err(|fault| Refused::unasked("the token endpoint cannot be asked", &fault))?;
         self.take(received, veil, state, began)
     }
 

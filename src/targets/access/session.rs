@@ -64,10 +64,8 @@ impl Session {
             return Ok(headers.clone());
         }
         let request = self.request().map_err(|error| Refused::token(error.to_string(), true, None, None))?;
-        let received = wire.exchange(request, own, veil).await.map_err(|fault| {
-            let why = fault.detail().unwrap_or("no answer in time");
-            Refused::token(format!("no session can be had: {why}"), false, None, None)
-        })?;
+        let received = wire.exchange(request, own, veil).await;
+        let received = received.map_err(|fault| Refused::unasked("no session can be had", &fault))?;
         let headers = self.take(&received, veil)?;
         *state = Some((headers.clone(), Instant::now() + self.lifetime));
         Ok(headers)

@@ -196,3 +196,32 @@ fn waits_are_read_where_the_target_tells_them() {
         assert_eq!(judged.verdict.scope, Whom::Target, "{name}");
     }
 }
+
+#[test]
+fn the_presets_know_the_limits_of_their_targets() {
+    let second = Duration::from_secs;
+    for (name, status, headers, wait) in [
+        ("zendesk", 201, vec![("x-rate-limit-remaining", "0"), ("ratelimit-reset", "41")], Some(second(41))),
+        ("zendesk", 201, vec![("x-rate-limit-remaining", "699"), ("ratelimit-reset", "41")], None),
+        (
+            "jira-service-management",
+            201,
+            vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1970-01-01T00:01:00Z")],
+            Some(second(60)),
+        ),
+        ("jira-service-management", 429, vec![("x-ratelimit-reset", "1970-01-01T00:01Z")], Some(second(60))),
+        ("docusign-clm", 429, vec![("x-ratelimit-reset", "1970-01-01T00:15:00Z")], Some(second(900))),
+        ("sandbox", 429, vec![("x-ratelimit-reset", "60")], None),
+    ] {
+        let preset = preset(name);
+        let create = preset.any_plan().steps[0].name.clone();
+        let step = Of::Step(Box::leak(create.into_boxed_str()));
+        let verdict = judged(&preset, &step, status, &headers, "{}").verdict;
+        let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let received = Received { status, headers: owned, ..Received::default() };
+        let limits = preset.limits.as_ref();
+        let spent =
+            limits.and_then(|limits| crate::targets::limits::spent(limits, &received, &verdict, Timestamp::default()));
+        assert_eq!(spent, wait, "{name} {status} {headers:?}");
+    }
+}

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::common::scripted::{Said, Scripted};
 use crate::common::within;
+use crate::targets::described::{case, described};
 
 type Deliverer = (CancellationToken, JoinHandle<Result<(), delivery::Error>>);
 
@@ -90,6 +92,98 @@ async fn three_deliverers_keep_every_kind_of_window() {
 #[ignore = "long form: scripts/test --long"]
 async fn long_three_deliverers_keep_every_kind_of_window() {
     windows(8).await;
+}
+
+/// A target that says in its answers what is left of its limit.
+const COUNTED: &str = r#"
+title = "Counted"
+proved_on = "nothing"
+[id]
+value = "{{ record.event_id }}"
+max = 64
+[idempotency]
+class = "upsert"
+[limits]
+remaining = "X-RateLimit-Remaining"
+reset = "X-RateLimit-Reset"
+[[records.cases.steps]]
+name = "write"
+repeat = "upsert"
+method = "PUT"
+path = "/cases/{{ id }}"
+json = { subject = "{{ record.subject }}" }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_deliverers_keep_a_limit_that_only_successes_tell_of() {
+    const WORD: Duration = Duration::from_millis(1000);
+    const WAIT: u64 = 4;
+    const RECORDS: usize = 180;
+    let came: std::sync::Arc<std::sync::Mutex<Vec<tokio::time::Instant>>> = std::sync::Arc::default();
+    let said: std::sync::Arc<std::sync::Mutex<Vec<tokio::time::Instant>>> = std::sync::Arc::default();
+    let (coming, saying) = (std::sync::Arc::clone(&came), std::sync::Arc::clone(&said));
+    let server = Scripted::start(move |_| {
+        let now = tokio::time::Instant::now();
+        let mut came = coming.lock().unwrap();
+        came.push(now);
+        let later = std::time::SystemTime::now() + Duration::from_secs(WAIT + 1);
+        let epoch = later.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let spent = match came.len() {
+            40 => Some(WAIT.to_string()),
+            80 => Some(epoch.to_string()),
+            120 => Some(httpdate::fmt_http_date(later)),
+            // Nothing that could be kept.
+            60 => Some("soon".to_owned()),
+            _ => None,
+        };
+        if came.len().is_multiple_of(40) && spent.is_some() {
+            saying.lock().unwrap().push(now);
+        }
+        let left = if spent.is_some() { "0" } else { "39" };
+        let reset = spent.unwrap_or_else(|| WAIT.to_string());
+        let headers = vec![("x-ratelimit-remaining", left.to_owned()), ("x-ratelimit-reset", reset)];
+        Said::Late(Duration::from_millis(10), Box::new(Said::Text(201, headers, "{}".to_owned())))
+    })
+    .await;
+    let (_folder, path) = described(COUNTED);
+    let target = format!(
+        r#"
+[targets.counted]
+preset = "{}"
+records = ["cases"]
+start = "earliest"
+url = "{}"
+allow_private_addresses = true
+timeout = "5s"
+max_concurrency = 6
+{QUICK}
+"#,
+        path.display(),
+        server.url
+    );
+    let installation = install(&target).await;
+    let deliverers = three(&installation).await;
+    let encoder = installation.encoders.of("cases").unwrap();
+    let rows = (0..RECORDS).map(|n| (format!("accelex/case-{n}"), encoder.encode(&case(n)).unwrap()));
+    produce_to(&installation, "cases", rows.collect::<Vec<_>>()).await;
+    within(120, "all sent", || server.calls().len() >= RECORDS).await;
+    for deliverer in deliverers {
+        leave(deliverer).await;
+    }
+    let attempts = attempts(&installation).await;
+    let workers: BTreeSet<&str> = attempts.iter().map(|attempt| attempt.worker_id.as_str()).collect();
+    assert_eq!(workers.len(), 3, "all had work: {workers:?}");
+    let delivered = attempts.iter().filter(|attempt| attempt.outcome == AttemptOutcome::Delivered).count();
+    assert_eq!((attempts.len(), delivered, server.calls().len()), (RECORDS, RECORDS, RECORDS), "each once");
+    assert_eq!(dead_letters(&installation).await, []);
+    let (came, said) = (came.lock().unwrap(), said.lock().unwrap());
+    assert_eq!(said.len(), 3);
+    for at in said.iter() {
+        let end = *at + Duration::from_secs(WAIT) - Duration::from_millis(100);
+        let inside: Vec<Duration> =
+            came.iter().filter(|came| **came > *at + WORD && **came < end).map(|came| *came - *at).collect();
+        assert!(inside.is_empty(), "inside the window: {inside:?}");
+    }
 }
 
 /// A target that is away, much longer than records may be in trouble by themselves, and comes back.

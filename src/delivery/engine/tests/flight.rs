@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
-use super::world::{Job, SETTLE, TIMEOUT, WIRE, World};
+use super::world::{Job, LIMIT, SETTLE, TIMEOUT, WIRE, World};
 use crate::delivery::lane::Ticket;
 use crate::delivery::repeat::Step;
 use crate::event::{AttemptOutcome, Timestamp};
@@ -19,6 +19,8 @@ pub(super) const STEADY_WIRE: Duration = Duration::from_millis(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Fine,
+    /// Done, and it says that nothing is left of its limit.
+    LimitSpent,
     Refused,
     Fails,
     ActsAndFails,
@@ -63,7 +65,8 @@ impl World {
             _ if down => Fate::Fails,
             _ if record.poisoned => self.poison,
             _ if !self.faults => Fate::Fine,
-            0..50 => Fate::Fine,
+            0..47 => Fate::Fine,
+            47..50 => Fate::LimitSpent,
             50..58 => Fate::Fails,
             58..66 => Fate::ActsAndFails,
             66..73 => Fate::Cut,
@@ -73,7 +76,7 @@ impl World {
             _ => Fate::Away,
         };
         let (there, back) = self.wire(job, n);
-        let acts = matches!(fate, Fate::Fine | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
+        let acts = matches!(fate, Fate::Fine | Fate::LimitSpent | Fate::ActsAndFails | Fate::ActsAndCut | Fate::Late);
         let late = match (fate, self.class) {
             // A late write of an upsert comes behind its repeat: nobody could tell it from a new one.
             (Fate::Late, Idempotency::Upsert) => Duration::ZERO,
@@ -125,7 +128,9 @@ pub(super) fn verdict(fate: Fate, had_it: bool) -> Verdict {
             reason: Reason::Status(200),
             scope: Scope::Record,
             retry_after: None,
+            spent: None,
         },
+        Fate::LimitSpent => Verdict { spent: Some(LIMIT), ..verdict(Fate::Fine, had_it) },
         Fate::Fine => of_answer(200, None, now),
         Fate::Refused => of_answer(422, None, now),
         Fate::Fails | Fate::ActsAndFails => of_answer(500, None, now),

@@ -63,7 +63,8 @@ impl World {
         let node = &mut self.nodes[n];
         assert!(node.sealed.is_none());
         assert_eq!(node.engine.plan.positions().len(), node.owned.len() * 2);
-        let (batch, progress) = (std::mem::take(&mut node.batch), node.engine.seal(handing_over));
+        let quiet = self.now >= node.not_before;
+        let (batch, progress) = (std::mem::take(&mut node.batch), node.engine.seal(handing_over && quiet));
         node.sealed = Some(Sealed { batch, progress });
     }
 

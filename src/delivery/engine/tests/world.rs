@@ -27,6 +27,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const SETTLE: Duration = Duration::from_secs(20);
 /// How long the target remembers keys.
 pub(super) const VALIDITY: Duration = Duration::from_secs(40);
+/// How long a limit that is used up takes to be full again.
+pub(super) const LIMIT: Duration = Duration::from_secs(3);
 pub(super) const MAX_IN_FLIGHT: usize = 6;
 pub(super) const PARTITIONS: usize = 3;
 pub(super) const NODES: usize = 3;
@@ -360,6 +362,7 @@ impl World {
             reason: Reason::named("superseded", false),
             scope: Scope::Record,
             retry_after: None,
+            spent: None,
         };
         let node = &mut self.nodes[n];
         let ended = node.engine.settle(&next.ticket, next.n, &verdict, self.now, self.now);
@@ -439,9 +442,8 @@ impl World {
         let verdict = verdict(flight.fate, flight.class_says(made));
         let node = &mut self.nodes[n];
         let ended = node.engine.settle(&flight.ticket, flight.n, &verdict, flight.started, self.now);
-        if verdict.outcome == AttemptOutcome::RateLimited {
-            let until = self.now + verdict.retry_after.unwrap();
-            node.window = node.window.max(Some(until));
+        if let Some(wait) = verdict.retry_after.max(verdict.spent) {
+            node.window = node.window.max(Some(self.now + wait));
         }
         let tries = flight.n;
         let told = format!("node {n}: {job:?} n {tries} ended {:?}, due {:?}", verdict.outcome, ended.due.is_some());

@@ -1,0 +1,121 @@
+//! What an answer says of the target's limit, beside what it says of its record.
+
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::time::Instant;
+
+use super::world::partition;
+use crate::config::{OnGiveUp, Retry};
+use crate::delivery::engine::{Engine, Rules};
+use crate::delivery::lane::{Go, Lane, Limits, Try};
+use crate::delivery::progress::Position;
+use crate::delivery::schedule::Policy;
+use crate::delivery::window::Trouble;
+use crate::event::Timestamp;
+use crate::outcome::DeadLetterReason;
+use crate::targets::{Idempotency, Verdict, of_answer};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An engine with records of these keys to be tried.
+fn engine(keys: &[&str], t0: Instant) -> Engine<i64> {
+    let retry = Retry { first: SECOND, max: SECOND * 8, give_up_after: SECOND * 20 };
+    let rules = Rules {
+        policy: Policy { retry, on_give_up: OnGiveUp::DeadLetter },
+        limits: Limits { read_ahead: 100, keep_parked: 10, class: Idempotency::Upsert },
+        max_concurrency: 16,
+        rate: None,
+    };
+    let mut engine = Engine::new(rules, SmallRng::seed_from_u64(1));
+    engine.plan.gain(Position::new(partition(0), 0), 0, t0);
+    commit(&mut engine, t0);
+    for (offset, key) in (0..).zip(keys) {
+        let lane = Lane { partition: partition(0), key: key.as_bytes().to_vec() };
+        assert!(engine.plan.read(lane, offset, Timestamp::default(), offset, t0).is_none());
+    }
+    engine
+}
+
+fn commit(engine: &mut Engine<i64>, now: Instant) {
+    engine.seal(false);
+    engine.committed(now);
+}
+
+fn next(engine: &mut Engine<i64>, now: Instant) -> Option<Try<i64>> {
+    match engine.next(now)? {
+        Go::Try(next) => Some(next),
+        Go::Fetch(fetch) => panic!("{fetch:?}"),
+    }
+}
+
+fn said(status: u16, spent: Option<u32>) -> Verdict {
+    Verdict { spent: spent.map(|seconds| SECOND * seconds), ..of_answer(status, None, Timestamp::default()) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_used_up_stops_the_target_and_not_its_record() {
+    let t0 = Instant::now();
+    let at = |tenths: u32| t0 + SECOND / 10 * tenths;
+    let mut engine = engine(&["a", "b", "c", "d", "e"], t0);
+    let [a, b] = std::array::from_fn(|_| next(&mut engine, t0).unwrap());
+
+    let ended = engine.settle(&a.ticket, a.n, &said(201, Some(10)), t0, at(10));
+    assert_eq!((ended.finished, ended.gave_up, ended.changes.len()), (true, None, 0), "its record is delivered");
+    assert_eq!(engine.window.shown(), Some((Trouble::RateLimited, at(110))), "others are told");
+    // What was under way was answered before or after: it ends nothing, and can only say more.
+    let ended = engine.settle(&b.ticket, b.n, &said(201, None), t0, at(11));
+    assert!(ended.finished && ended.gave_up.is_none());
+    commit(&mut engine, at(12));
+    for tenths in [12, 60, 109] {
+        assert!(!engine.is_ready(at(tenths)) && next(&mut engine, at(tenths)).is_none(), "inside the window");
+    }
+
+    let probe = next(&mut engine, at(110)).unwrap();
+    assert!(next(&mut engine, at(110)).is_none(), "one asks first");
+    engine.settle(&probe.ticket, probe.n, &said(201, Some(5)), at(110), at(111));
+    commit(&mut engine, at(112));
+    assert!(next(&mut engine, at(160)).is_none(), "the same again");
+    let probe = next(&mut engine, at(161)).unwrap();
+    engine.settle(&probe.ticket, probe.n, &said(201, None), at(161), at(162));
+    commit(&mut engine, at(163));
+    assert!(next(&mut engine, at(163)).is_some(), "all go again");
+    assert_eq!(engine.window.waited(at(300)), at(162) - at(10), "that time counts against no record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_answer_meant_its_limit_counts() {
+    let t0 = Instant::now();
+    for (status, trouble, gave_up) in [
+        (201, Trouble::RateLimited, None),
+        (422, Trouble::RateLimited, Some(DeadLetterReason::Rejected)),
+        (500, Trouble::RateLimited, None),
+        (429, Trouble::RateLimited, None),
+        (403, Trouble::Credentials, None),
+    ] {
+        let mut engine = engine(&["a", "b"], t0);
+        let a = next(&mut engine, t0).unwrap();
+        let ended = engine.settle(&a.ticket, a.n, &said(status, Some(600)), t0, t0 + SECOND);
+        assert_eq!(ended.gave_up, gave_up, "{status}");
+        // A refusal by itself would wait for 8 seconds at most.
+        assert_eq!(engine.window.shown(), Some((trouble, t0 + SECOND * 601)), "{status}");
+        commit(&mut engine, t0 + SECOND);
+        assert!(next(&mut engine, t0 + SECOND * 600).is_none(), "{status}");
+        assert!(next(&mut engine, t0 + SECOND * 601).is_some(), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_while_the_limit_is_used_up() {
+    let t0 = Instant::now();
+    let mut engine = engine(&["a"], t0);
+    let a = next(&mut engine, t0).unwrap();
+    let ended = engine.settle(&a.ticket, a.n, &said(500, Some(3600)), t0, t0);
+    assert_eq!((ended.finished, ended.gave_up), (false, None));
+    commit(&mut engine, t0);
+    let later = t0 + SECOND * 3600;
+    let again = next(&mut engine, later).unwrap();
+    let ended = engine.settle(&again.ticket, again.n, &said(500, None), later, later);
+    assert_eq!((ended.finished, ended.gave_up), (false, None), "an hour, of which none was its own");
+}
