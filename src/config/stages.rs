@@ -58,6 +58,8 @@ pub struct Delivery {
     pub commit_records: usize,
     /// Records held in memory for one target.
     pub read_ahead: usize,
+    /// Time before the deletion of an open record by retention from which on a warning is logged; zero is never.
+    pub retention_warning: Duration,
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -106,6 +108,7 @@ impl Delivery {
             commit_every: r.duration("commit_every", 10 * MILLISECOND..=60 * SECOND),
             commit_records: r.number("commit_records", 1..=100_000),
             read_ahead: r.number("read_ahead", 1..=1_000_000),
+            retention_warning: r.duration("retention_warning", Duration::ZERO..=365 * DAY),
         };
         r.finish();
         delivery

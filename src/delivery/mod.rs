@@ -6,7 +6,7 @@
 //! | writes | `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>` and the group's offsets, always in one transaction; windows and confirmed pauses to `control` |
 //! | promise | a target sees the records of one key in the order of the topic, retries included (G4); none is left out (G3); a failing record holds its key, a failing target itself (G5); a repeat obeys what the target offers against a second document (G6) |
 //! | on failure | what is not committed is repeated: at most `max_unsettled` records, each one in doubt |
-//! | metrics | `delivery_attempts_total`, `delivery_lag_seconds`, `delivery_parked_keys`, `target_state` |
+//! | metrics | `delivery_attempts_total`, `delivery_lag_seconds`, `delivery_parked_keys`, `delivery_retention_seconds`, `target_state` |
 //!
 //! # The protocol
 //!
@@ -82,7 +82,7 @@
 //! | `rows`, `commit` | rows, and the transaction they go in |
 //! | `restore`, `shelf` | what is known of partitions gained; parked records fetched |
 //! | `worker`, `intake`, `results` | the loop of one target, on a thread of its own; what it reads; what comes back to it |
-//! | `state`, `clock` | what is said of targets; one moment on both clocks |
+//! | `state`, `retention`, `clock` | what is said of targets; how far the reader is from losing records; one moment on both clocks |
 //! | `run` | all targets side by side |
 //!
 //! Limits hold per target: each instance takes the share that goes with its partitions. What an instance learns of the
@@ -108,6 +108,7 @@ mod queue;
 mod repeat;
 mod restore;
 mod results;
+mod retention;
 mod room;
 mod rows;
 mod run;

@@ -534,6 +534,11 @@ impl<R> Plan<R> {
         self.readings.values().filter_map(Reading::oldest).min()
     }
 
+    /// When the oldest open record of each partition was recorded, where one is open.
+    pub(super) fn oldest_of_each(&self) -> impl Iterator<Item = (&Partition, Timestamp)> {
+        self.readings.iter().filter_map(|(partition, reading)| Some((partition, reading.oldest()?)))
+    }
+
     /// Keys whose records wait in `parked`.
     pub(super) const fn parked(&self) -> usize {
         self.parked

@@ -1,5 +1,6 @@
 //! Delivery as a role: one thread per target, side by side.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::notices::{self, Notices};
+use super::retention::{self, Known, Retention};
 use super::rows::{RowEncoders, Rows};
 use super::state::{Board, Gauges};
 use super::task::Reader;
@@ -60,13 +62,22 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
     let (notices, silent) = (Arc::new(Notices::new(&role.instance)), gone.child_token());
     let telling = notices::start(Arc::clone(&notices), Arc::clone(&ground), control, silent.clone());
     let telling = tokio::spawn(on_thread("delivery.control", telling));
+    let known = Known::default();
+    let read = settings.targets.iter().flat_map(|target| &target.records).map(|topic| ground.cluster.topic(topic));
+    let read = read.collect::<BTreeSet<String>>().into_iter().collect();
+    let keeping = retention::keep(known.clone(), Arc::clone(&ground), read, gone.child_token());
+    let keeping = tokio::spawn(keeping);
     let mut threads: JoinSet<(String, Result<(), Panicked>)> = JoinSet::new();
     for (target, client) in clients {
         let prefix = ground.cluster.prefix();
         let worker = Worker::new(Setup {
             rows: Rows::new(&target.name, &role.instance, prefix, row_encoders(&encoders, &target.name)?),
             reader: Reader::new(ground.decoder(), Handle::current(), prefix),
-            gauges: Gauges::new(Arc::clone(&role.metrics), &target.name),
+            gauges: Gauges::new(
+                Arc::clone(&role.metrics),
+                &target.name,
+                Retention::new(known.clone(), settings.delivery.retention_warning),
+            ),
             delivery: settings.delivery.clone(),
             ground: Arc::clone(&ground),
             client,
@@ -96,6 +107,7 @@ pub async fn run(settings: Settings, ground: Arc<Ground>, role: Role) -> Result<
         }
     }
     silent.cancel();
+    keeping.abort();
     if let Ok(Err(error)) = telling.await {
         tracing::error!(%error, "pauses and windows of targets were no longer shared");
         panicked = Some(error);

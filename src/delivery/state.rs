@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::plan::Plan;
+use super::retention::Retention;
 use super::window::{Trouble, Window};
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::telemetry::{Metrics, RoleHealth};
@@ -62,13 +63,14 @@ pub(super) struct Gauges {
     metrics: Arc<Metrics>,
     target: String,
     state: TargetState,
+    retention: Retention,
     next: Option<Instant>,
 }
 
 impl Gauges {
     /// Those of this target, which begins as active.
-    pub(super) fn new(metrics: Arc<Metrics>, target: &str) -> Self {
-        let gauges = Self { metrics, target: target.to_owned(), state: TargetState::Active, next: None };
+    pub(super) fn new(metrics: Arc<Metrics>, target: &str, retention: Retention) -> Self {
+        let gauges = Self { metrics, target: target.to_owned(), state: TargetState::Active, retention, next: None };
         gauges.show();
         gauges
     }
@@ -99,16 +101,18 @@ impl Gauges {
         }
     }
 
-    /// Refreshes lag and parked keys, once a second.
+    /// Refreshes lag, parked keys and the distance from retention, once a second.
     pub(super) fn observe<R>(&mut self, plan: &Plan<R>, now: Instant) {
         if self.next.is_some_and(|next| now < next) {
             return;
         }
         self.next = Some(now + EVERY);
-        let lag = plan.oldest().map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64());
+        let time = Timestamp::now();
+        let lag = plan.oldest().map_or(0.0, |oldest| time.since(oldest).as_secs_f64());
         self.metrics.delivery_lag_seconds.with_label_values(&[self.target.as_str()]).set(lag);
         let parked = i64::try_from(plan.parked()).unwrap_or(i64::MAX);
         self.metrics.delivery_parked_keys.with_label_values(&[self.target.as_str()]).set(parked);
+        self.retention.observe(&self.metrics, &self.target, plan.oldest_of_each(), time);
     }
 
     fn show(&self) {
@@ -162,13 +166,14 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use super::super::retention::Known;
     use super::*;
     use crate::telemetry::Health;
 
     #[test]
     fn one_state_at_a_time() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let mut gauges = Gauges::new(Arc::clone(&metrics), "erp");
+        let mut gauges = Gauges::new(Arc::clone(&metrics), "erp", Retention::new(Known::default(), EVERY));
         let is = |state: &str| metrics.target_state.with_label_values(&["erp", state]).get();
         assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (1, 0, 0, 0));
         let mut window = Window::default();

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -178,6 +179,23 @@ impl Admin {
         let id = clients.looker.client().fetch_cluster_id(REQUEST_TIMEOUT);
         let timed_out = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
         id.ok_or_else(|| self.away(&clients, "ask for the cluster's id", &timed_out))
+    }
+
+    /// `retention.ms` of topics (Kafka's names), -1 for ever; without those that do not exist or do not say.
+    ///
+    /// # Errors
+    /// When the cluster is away.
+    pub async fn retention(&self, topics: &[String]) -> Result<BTreeMap<String, i64>, AdminError> {
+        let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let clients = self.clients();
+        let described = clients.client.describe_configs(&resources, &options()).await;
+        let described = described.map_err(|cause| self.away(&clients, "ask for the topics' retention", &cause))?;
+        let of = |resource: ConfigResource| {
+            let entry = resource.entries.into_iter().find(|entry| entry.name == "retention.ms")?;
+            entry.value?.parse::<i64>().ok()
+        };
+        let all = topics.iter().zip(described);
+        Ok(all.filter_map(|(name, resource)| Some((name.clone(), of(resource.ok()?)?))).collect())
     }
 
     /// Creates topics that are missing and corrects settings that break a promise; says what it did. It never shrinks,

@@ -70,6 +70,8 @@ metrics! {
         "Age in seconds of the oldest record read but neither finished nor parked; 0 when there is none.";
     delivery_parked_keys: IntGaugeVec = "ledgerhook_delivery_parked_keys" ["target"]
         "Entities whose records are parked: the first of them failed, and others may wait behind it.";
+    delivery_retention_seconds: GaugeVec = "ledgerhook_delivery_retention_seconds" ["target"]
+        "Seconds until the oldest record read but neither finished nor parked may be deleted by its topic's retention, the least over partitions; 0 from then on, absent without one. What is not read yet, and replays, are not in it.";
     target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
         "1 for the state a target is in, 0 for the others: active, waiting, credentials, failing, stopped.";
     lake_rows: IntCounterVec = "ledgerhook_lake_rows_total" ["table"]
