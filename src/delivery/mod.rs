@@ -85,8 +85,7 @@
 //! | `state`, `retention`, `clock` | what is said of targets; how far the reader is from losing records; one moment on both clocks |
 //! | `run` | all targets side by side |
 //!
-//! Limits hold per target: each instance takes the share that goes with its partitions. What an instance learns of the
-//! target (the window) is its own as yet.
+//! Limits hold per target: each instance takes the share that goes with its partitions.
 
 mod attempt;
 mod breaker;

@@ -145,7 +145,8 @@ mod tests {
     fn the_least_time_left_decides() {
         let (limit, now) = (48 * HOUR, at(1000));
         let week = Some(168 * HOUR);
-        let cases: &[(&str, &[(Timestamp, Option<i64>)], i64, Standing)] = &[
+        type Open<'a> = &'a [(Timestamp, Option<i64>)];
+        let cases: &[(&str, Open<'_>, i64, Standing)] = &[
             ("nothing open", &[], limit, Standing::Safe),
             ("plenty", &[(at(999), week)], limit, Standing::Plenty(167 * HOUR)),
             ("just enough", &[(at(880), week)], limit, Standing::Plenty(48 * HOUR)),

@@ -7,6 +7,7 @@ mod limits;
 mod once;
 mod parked;
 mod replayed;
+mod retention;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::world::partition;
 use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::{Engine, Rules};
-use crate::delivery::lane::{Go, Lane, Limits, Try};
+use crate::delivery::lane::{Allowance, Go, Lane, Limits, Try};
 use crate::delivery::progress::Position;
 use crate::delivery::schedule::Policy;
 use crate::delivery::window::Trouble;
@@ -25,7 +25,7 @@ fn engine(keys: &[&str], t0: Instant) -> Engine<i64> {
     let rules = Rules {
         policy: Policy { retry, on_give_up: OnGiveUp::DeadLetter },
         limits: Limits { read_ahead: 100, keep_parked: 10, class: Idempotency::Upsert },
-        max_concurrency: 16,
+        allowance: Allowance::of(16),
         rate: None,
     };
     let mut engine = Engine::new(rules, SmallRng::seed_from_u64(1));
