@@ -205,7 +205,7 @@ mod tests {
         let memory = Memory::new(16 << 20, 2);
         let mut slabs = Arc::clone(&memory).slabs(1);
         let record = |n: usize| vec![u8::try_from(n % 251).unwrap(); n * 1009 % 70_000];
-        let places: Vec<Place> = (0..500).map(|n| slabs.put(&record(n))).collect();
+        let places: Vec<Place> = (0..300).map(|n| slabs.put(&record(n))).collect();
         let large = slabs.put(&vec![7; 3 << 20]);
         let after = slabs.put(b"after");
         for (n, place) in places.iter().enumerate() {
