@@ -150,4 +150,4 @@ fn drop_logical_types(node: &mut Value) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

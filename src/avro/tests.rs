@@ -8,6 +8,8 @@ use proptest::strategy::ValueTree as _;
 use super::*;
 use crate::event::*;
 
+pub(crate) mod records;
+
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(schema: &str, value: &T) {
     let schema = Schema::ours(schema).unwrap();
     let datum = schema.write(value, Vec::new()).unwrap();

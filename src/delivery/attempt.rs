@@ -44,24 +44,41 @@ pub(super) fn start(
     results: SyncSender<Heard>,
     cut: CancellationToken,
 ) {
-    let Try { ticket, record: task, n, step } = next;
-    let (started, started_at) = (Instant::now(), Timestamp::now());
-    let sent = Arc::clone(&task);
-    // A task of its own, so that a panic in it is a result as well.
-    let exchange = runtime.spawn(async move {
-        let look_first = step == Step::LookUp;
-        cut.run_until_cancelled(client.send(&sent.record, started_at, look_first)).await
-    });
+    let Try { ticket, record, n, step } = next;
+    let (task, started, started_at) = (Arc::clone(&record), Instant::now(), Timestamp::now());
+    let answer = unresolved("the try itself failed");
+    let tried = Tried { ticket, task, n, started, started_at, took: Duration::ZERO, answer };
+    let open = Open { tried: Some(Box::new(tried)), results };
     runtime.spawn(async move {
-        let answer = match exchange.await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => unresolved("cut short by our shutdown"),
-            Err(error) => unresolved(&format!("the try itself failed: {error}")),
-        };
-        let tried = Tried { ticket, task, n, started, started_at, took: started.elapsed(), answer };
-        // Nobody listens any more only when the target's thread has ended.
-        drop(results.try_send(Heard::Tried(Box::new(tried))));
+        let look_first = step == Step::LookUp;
+        let answer = cut.run_until_cancelled(client.send(&record.record, started_at, look_first)).await;
+        open.end(answer.unwrap_or_else(|| unresolved("cut short by our shutdown")));
     });
+}
+
+/// A try under way. It is a result as well where the task that makes it goes without an answer: by a panic, or with its
+/// runtime.
+struct Open {
+    tried: Option<Box<Tried>>,
+    results: SyncSender<Heard>,
+}
+
+impl Open {
+    fn end(mut self, answer: Answer) {
+        if let Some(tried) = &mut self.tried {
+            tried.answer = answer;
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(mut tried) = self.tried.take() {
+            tried.took = tried.started.elapsed();
+            // Nobody listens any more only when the target's thread has ended.
+            drop(self.results.try_send(Heard::Tried(tried)));
+        }
+    }
 }
 
 /// Ends a try before it begins: the target has had a newer record of the entity.

@@ -134,7 +134,7 @@ impl Rows {
             record_topic: task.topic.clone(),
             record_partition: task.partition,
             record_offset: task.offset,
-            record: Some(task.record.clone()),
+            record: Some((*task.record).clone()),
             undecodable: None,
             reason: reason.name().to_owned(),
             detail: Some(match &tried.answer.fault {

@@ -20,7 +20,7 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 #[derive(Debug)]
 pub(super) struct Task {
     /// The record.
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     /// Topic of the record, without prefix.
     pub(super) topic: String,
     /// Partition.
@@ -133,8 +133,8 @@ impl Reader {
         (&self.decoder, &self.runtime)
     }
 
-    fn record(&self, topic: &str, value: Option<&[u8]>) -> Result<Record, DecodeError> {
-        records::decode(&self.decoder, &self.runtime, topic, value)
+    fn record(&self, topic: &str, value: Option<&[u8]>) -> Result<Arc<Record>, DecodeError> {
+        records::decode(&self.decoder, &self.runtime, topic, value).map(Arc::new)
     }
 }
 

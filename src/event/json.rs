@@ -4,6 +4,7 @@
 //! hex.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use serde_json::Value;
 
@@ -13,11 +14,35 @@ use super::{Date, Decimal, Sha256, Timestamp};
 pub trait ToJson {
     /// The value as JSON.
     fn to_json(&self) -> Value;
+
+    /// Appends the value as JSON text, the same as [`ToJson::to_json`] has.
+    fn write_json(&self, out: &mut Vec<u8>) {
+        put(out, &self.to_json());
+    }
+}
+
+/// A table of which single members are asked for, without the whole being made.
+pub trait Members: ToJson {
+    /// Names of all members, in order.
+    fn names(&self) -> &'static [&'static str];
+
+    /// A member by name.
+    fn member(&self, name: &str) -> Option<Value>;
+}
+
+/// Appends what serde makes JSON text of.
+pub(super) fn put(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    // Into memory, and with text as keys, writing cannot fail.
+    let _ = serde_json::to_writer(out, value);
 }
 
 impl ToJson for String {
     fn to_json(&self) -> Value {
         Value::String(self.clone())
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        put(out, self);
     }
 }
 
@@ -26,6 +51,11 @@ macro_rules! through_display {
         impl ToJson for $type {
             fn to_json(&self) -> Value {
                 Value::String(self.to_string())
+            }
+
+            fn write_json(&self, out: &mut Vec<u8>) {
+                // Nothing in them needs an escape.
+                let _ = write!(out, "\"{self}\"");
             }
         }
     )*};
@@ -38,6 +68,10 @@ macro_rules! as_number {
             fn to_json(&self) -> Value {
                 Value::from(*self)
             }
+
+            fn write_json(&self, out: &mut Vec<u8>) {
+                put(out, self);
+            }
         }
     )*};
 }
@@ -47,11 +81,29 @@ impl<T: ToJson> ToJson for Option<T> {
     fn to_json(&self) -> Value {
         self.as_ref().map_or(Value::Null, ToJson::to_json)
     }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        match self {
+            Some(value) => value.write_json(out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
 }
 
 impl<T: ToJson> ToJson for Vec<T> {
     fn to_json(&self) -> Value {
         self.iter().map(ToJson::to_json).collect()
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (n, item) in self.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            item.write_json(out);
+        }
+        out.push(b']');
     }
 }
 
@@ -62,9 +114,21 @@ impl ToJson for BTreeMap<String, String> {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        put(out, self);
+    }
 }
 
-/// Defines a record of our schemas: its struct (serde: Avro's wire form, fields by name) and its [`ToJson`].
+/// A field's name, which Rust may want to have marked.
+pub(super) const fn name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
+/// Defines a record of our schemas: its struct (serde: Avro's wire form, fields by name), its [`ToJson`] and [`Members`].
 ///
 /// Every field with a default in the schema gets serde's default, so that a record of an older schema can be read.
 macro_rules! wire_record {
@@ -77,8 +141,33 @@ macro_rules! wire_record {
         impl $crate::event::ToJson for $name {
             fn to_json(&self) -> serde_json::Value {
                 let mut object = serde_json::Map::new();
-                $(object.insert(stringify!($field).trim_start_matches("r#").to_owned(), $crate::event::ToJson::to_json(&self.$field));)*
+                $(object.insert($crate::event::json::name(stringify!($field)).to_owned(), $crate::event::ToJson::to_json(&self.$field));)*
                 serde_json::Value::Object(object)
+            }
+
+            fn write_json(&self, out: &mut Vec<u8>) {
+                let mut mark = b'{';
+                $(
+                    // Names of fields need no escape.
+                    out.push(std::mem::replace(&mut mark, b','));
+                    out.push(b'"');
+                    out.extend_from_slice($crate::event::json::name(stringify!($field)).as_bytes());
+                    out.extend_from_slice(b"\":");
+                    $crate::event::ToJson::write_json(&self.$field, out);
+                )*
+                out.push(b'}');
+            }
+        }
+        impl $crate::event::Members for $name {
+            fn names(&self) -> &'static [&'static str] {
+                const { &[$($crate::event::json::name(stringify!($field))),*] }
+            }
+
+            fn member(&self, name: &str) -> Option<serde_json::Value> {
+                $(if name == const { $crate::event::json::name(stringify!($field)) } {
+                    return Some($crate::event::ToJson::to_json(&self.$field));
+                })*
+                None
             }
         }
     };
@@ -112,6 +201,10 @@ macro_rules! wire_enum {
         impl $crate::event::ToJson for $name {
             fn to_json(&self) -> serde_json::Value {
                 serde_json::Value::String(self.symbol().to_owned())
+            }
+
+            fn write_json(&self, out: &mut Vec<u8>) {
+                $crate::event::json::put(out, self.symbol());
             }
         }
     };

@@ -24,7 +24,7 @@ pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256};
 pub use holding::{Parked, Progress, Redelivered, Redelivery, Tried};
-pub use json::ToJson;
+pub use json::{Members, ToJson};
 pub use mark::{Mark, REPLAY_HEADER};
 pub use money::{Decimal, DecimalError};
 pub use records::{

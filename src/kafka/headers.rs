@@ -8,6 +8,10 @@ use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
 
 use crate::event::Envelope;
 
+/// Names of the headers that most records have, in their order.
+const NAMES: [&str; 8] =
+    ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type", "traceparent"];
+
 /// Headers of a record, in order, values as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(Cow<'static, str>, Vec<u8>)>);
@@ -36,17 +40,19 @@ impl Headers {
         // CloudEvents forbids empty attributes; a body without id or type still has to travel.
         let event_type = if event.event_type.is_empty() { "unknown" } else { event.event_type };
         let all = [
-            ("ce_specversion", Some("1.0")),
-            ("ce_id", Some(event.id)),
-            ("ce_source", Some(event.source)),
-            ("ce_type", Some(event_type)),
-            ("ce_time", event.time),
-            ("ce_subject", event.subject.filter(|subject| !subject.is_empty())),
-            ("content-type", Some("application/avro")),
-            ("traceparent", event.traceparent),
+            Some("1.0"),
+            Some(event.id),
+            Some(event.source),
+            Some(event_type),
+            event.time,
+            event.subject.filter(|subject| !subject.is_empty()),
+            Some("application/avro"),
+            event.traceparent,
         ];
         Self(
-            all.into_iter()
+            NAMES
+                .into_iter()
+                .zip(all)
                 .filter_map(|(name, value)| value.map(|value| (Cow::Borrowed(name), value.as_bytes().to_vec())))
                 .collect(),
         )
@@ -87,6 +93,10 @@ impl Headers {
 
     pub(super) fn from_kafka(headers: Option<&BorrowedHeaders>) -> Self {
         let Some(headers) = headers else { return Self::default() };
-        Self(headers.iter().map(|h| (Cow::Owned(h.key.to_owned()), h.value.unwrap_or_default().to_vec())).collect())
+        let name = |key: &str| {
+            let ours = NAMES.iter().find(|name| **name == key);
+            ours.map_or_else(|| Cow::Owned(key.to_owned()), |name| Cow::Borrowed(*name))
+        };
+        Self(headers.iter().map(|h| (name(h.key), h.value.unwrap_or_default().to_vec())).collect())
     }
 }

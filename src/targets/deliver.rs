@@ -3,6 +3,8 @@
 //! A try may end between two steps. What it came to then says whether the target may have acted, so that the next one
 //! looks first and goes on from what it finds.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
 
@@ -42,12 +44,12 @@ enum Heard {
 impl Client {
     /// Makes one try for a record and says what came of it. Where `look_first`, its document is looked for before
     /// anything is sent. Takes no longer than the target's timeout.
-    pub async fn send(&self, record: &Record, now: Timestamp, look_first: bool) -> Answer {
+    pub async fn send(&self, record: &Arc<Record>, now: Timestamp, look_first: bool) -> Answer {
         let tried = tokio::time::timeout(self.timeout, self.attempt(record, now, look_first)).await;
         tried.unwrap_or_else(|_| Answer::of_fault(&Fault::Timeout))
     }
 
-    async fn attempt(&self, record: &Record, now: Timestamp, look_first: bool) -> Answer {
+    async fn attempt(&self, record: &Arc<Record>, now: Timestamp, look_first: bool) -> Answer {
         let Some(plan) = self.preset.plan(record) else {
             return refused("not_taken", format!("the target takes no record of {}", record.topic()));
         };
@@ -129,7 +131,10 @@ impl Client {
             Meaning::Success => {
                 let reads = step.repeat == Repeat::Read;
                 progress.acted |= !reads;
-                let kept = kept(&step.keep, &received.json());
+                let kept = match step.keep.as_slice() {
+                    [] => Kept { values: Map::new(), missing: None },
+                    keep => kept(keep, &received.json()),
+                };
                 match (kept.missing, step.missing) {
                     (Some(name), Missing::Rejected) => {
                         let what = format!("step {}: the answer has no {name}", step.name);
@@ -267,11 +272,13 @@ impl Client {
             Err(answer) => return Heard::Over(answer),
         };
         let all = [rules, &self.preset.rules];
-        let mut scope = trip.scope.clone();
-        if all.iter().any(|rules| !rules.is_empty()) {
+        let mut judged = if all.iter().any(|rules| !rules.is_empty()) {
+            let mut scope = trip.scope.clone();
             scope.set("answer", &received.to_json(&received.json()));
-        }
-        let mut judged = judge(&self.preset.chainable, all, &scope, &received, now);
+            judge(&self.preset.chainable, all, &scope, &received, now)
+        } else {
+            judge(&self.preset.chainable, all, &trip.scope, &received, now)
+        };
         let limits = self.preset.limits.as_ref();
         judged.verdict.spent = limits.and_then(|limits| spent(limits, &received, &judged.verdict, now));
         Heard::Answer(received, judged)

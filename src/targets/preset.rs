@@ -14,7 +14,7 @@ use super::rules::Rule;
 use super::template::{Compiled, Dialect, Leaf, Scope, TemplateError, Templates, Tree, to_engine};
 use crate::config;
 use crate::config::description::{IdRule, IdempotencyClass, Limits, LookUp, Missing, RecordPlan, Repeat};
-use crate::event::{Record, ToJson as _};
+use crate::event::Record;
 
 /// Longest a target takes to act on a request: repeats under a key stop this long before the key is forgotten.
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -80,8 +80,8 @@ pub(super) struct Step {
 pub(super) struct Trip {
     /// Variables.
     pub(super) scope: Scope,
-    /// The record as JSON.
-    pub(super) record: Arc<Json>,
+    /// The record.
+    pub(super) record: Arc<Record>,
     /// Our id of the document.
     pub(super) id: String,
     /// Values of earlier answers.
@@ -148,17 +148,15 @@ impl Preset {
     }
 
     /// What the templates know of this record.
-    pub(super) fn trip(&self, plan: &Plan, record: &Record) -> Result<Trip, TemplateError> {
-        let json = Arc::new(record.to_json());
-        let attributes = json.get("attributes").and_then(Json::as_str).unwrap_or_default();
+    pub(super) fn trip(&self, plan: &Plan, record: &Arc<Record>) -> Result<Trip, TemplateError> {
         let mut scope = self.bare();
-        scope.set_members("record", &json);
-        scope.set("topic", &Json::from(record.topic()));
-        scope.set_unread("attributes", attributes.to_owned());
-        let whole = plan.id.text(&self.strict, &scope, &json)?.unwrap_or_default();
+        scope.set_members("record", Arc::<Record>::clone(record));
+        scope.set_value("topic", Value::from(record.topic()));
+        scope.set_attributes("attributes", Arc::clone(record));
+        let whole = plan.id.text(&self.strict, &scope, &**record)?.unwrap_or_default();
         let id = fitting(&self.id, &whole);
-        scope.set("id", &Json::from(id.as_str()));
-        let mut trip = Trip { scope, record: json, id, kept: Map::new() };
+        scope.set_value("id", Value::from(id.as_str()));
+        let mut trip = Trip { scope, record: Arc::clone(record), id, kept: Map::new() };
         trip.keep(Map::new(), false);
         Ok(trip)
     }
@@ -177,7 +175,7 @@ impl Preset {
         }
         let mut values = Map::new();
         for (name, tree) in &plan.values {
-            values.insert(name.clone(), tree.build(&self.strict, &trip.scope, &trip.record)?);
+            values.insert(name.clone(), tree.build(&self.strict, &trip.scope, &*trip.record)?);
         }
         trip.scope.set("values", &Json::Object(values));
         Ok(true)
@@ -185,7 +183,7 @@ impl Preset {
 
     /// Renders a request.
     pub(super) fn render(&self, request: &RequestTemplate, trip: &Trip) -> Result<Prepared, TemplateError> {
-        request.render(&self.strict, &trip.scope, &trip.record)
+        request.render(&self.strict, &trip.scope, &*trip.record)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::template::{Compiled, Leaf, Scope, TemplateError, Templates, Tree};
+use super::template::{Compiled, Leaf, Scope, Subject, TemplateError, Templates, Tree};
 use crate::config::description::{Body, Request};
 
 /// A compiled request.
@@ -34,7 +35,7 @@ pub struct Prepared {
     /// Names and values of headers.
     pub headers: Vec<(String, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 impl RequestTemplate {
@@ -63,7 +64,7 @@ impl RequestTemplate {
         &self,
         templates: &Templates,
         scope: &Scope,
-        record: &Json,
+        record: &dyn Subject,
     ) -> Result<Prepared, TemplateError> {
         let texts = |members: &[(Leaf, Tree)]| {
             let mut texts = Vec::new();
@@ -80,8 +81,8 @@ impl RequestTemplate {
         let typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let (kind, body) = match &self.body {
             BodyTemplate::Empty => (None, Vec::new()),
-            // Without a copy of it first.
-            BodyTemplate::Json(tree) if tree.is_record() => (Some("application/json"), record.to_string().into_bytes()),
+            // Without a tree of it first.
+            BodyTemplate::Json(tree) if tree.is_record() => (Some("application/json"), record.text()),
             BodyTemplate::Json(tree) => {
                 (Some("application/json"), tree.build(templates, scope, record)?.to_string().into_bytes())
             }
@@ -97,7 +98,7 @@ impl RequestTemplate {
             path: self.path.as_ref().map(|path| templates.render(path, scope)).transpose()?.unwrap_or_default(),
             query: texts(&self.query)?,
             headers,
-            body,
+            body: body.into(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Trying a target out: what would be sent, and whether it is there and lets us in, without creating anything.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
 use super::classify::Verdict;
@@ -34,7 +36,7 @@ impl Client {
     ///
     /// # Errors
     /// When a template cannot be rendered with it.
-    pub fn show(&self, record: &Record) -> Result<(Vec<Shown>, Vec<String>), TemplateError> {
+    pub fn show(&self, record: &Arc<Record>) -> Result<(Vec<Shown>, Vec<String>), TemplateError> {
         let Some(plan) = self.preset.plan(record) else { return Ok((Vec::new(), Vec::new())) };
         let mut trip = self.preset.trip(plan, record)?;
         if !self.preset.lets_through(&trip)? {

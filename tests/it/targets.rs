@@ -105,7 +105,7 @@ fn feed() -> Record {
 }
 
 async fn send(port: u16, tls: &str) -> Answer {
-    client(port, tls).unwrap().send(&feed(), Timestamp::now(), false).await
+    client(port, tls).unwrap().send(&Arc::new(feed()), Timestamp::now(), false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! `ledgerhook targets test`: what a target would be sent, and whether it lets us in.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::cli::{Failure, Verdict, print};
@@ -41,7 +43,7 @@ fn samples(config: &Config, target: &Target, client: &Client) -> Result<Vec<Samp
     let mapper = Mapper::new(providers, &config.routes)?;
     let mut samples = Vec::new();
     for fixture in FIXTURES {
-        let Ok(record) = mapper.map(&envelope(fixture)?) else { continue };
+        let Ok(record) = mapper.map(&envelope(fixture)?).map(Arc::new) else { continue };
         if target.records.iter().any(|topic| topic == record.topic()) {
             samples.push(sample(fixture, &record, client));
         }
@@ -68,7 +70,7 @@ fn envelope(fixture: &Fixture) -> Result<Envelope, Failure> {
     })
 }
 
-fn sample(fixture: &Fixture, record: &Record, client: &Client) -> Sample {
+fn sample(fixture: &Fixture, record: &Arc<Record>, client: &Client) -> Sample {
     let (shown, notes) = match client.show(record) {
         Ok((shown, notes)) => {
             let shown = shown.into_iter().map(|shown| (shown.name, client.text_of(&shown.request)));

@@ -59,7 +59,7 @@ pub use review::{Related, ReviewRecord};
 pub use transaction::TransactionRecord;
 
 use super::json::wire_record;
-use super::{Decimal, Timestamp, ToJson};
+use super::{Decimal, Members, Timestamp, ToJson};
 
 wire_record! {
     /// Where the provider's result comes from.
@@ -147,6 +147,11 @@ macro_rules! records {
             pub const fn received_at(&self) -> Timestamp {
                 match self { $(Self::$variant(r) => r.received_at,)* }
             }
+            /// The event's whole outcome or data member as JSON text.
+            #[must_use]
+            pub fn attributes(&self) -> &str {
+                match self { $(Self::$variant(r) => &r.attributes,)* }
+            }
             /// Kafka key of the record: one entity of one source.
             #[must_use]
             pub fn key(&self) -> String {
@@ -157,6 +162,20 @@ macro_rules! records {
         impl ToJson for Record {
             fn to_json(&self) -> Value {
                 match self { $(Self::$variant(r) => r.to_json(),)* }
+            }
+
+            fn write_json(&self, out: &mut Vec<u8>) {
+                match self { $(Self::$variant(r) => r.write_json(out),)* }
+            }
+        }
+
+        impl Members for Record {
+            fn names(&self) -> &'static [&'static str] {
+                match self { $(Self::$variant(r) => r.names(),)* }
+            }
+
+            fn member(&self, name: &str) -> Option<Value> {
+                match self { $(Self::$variant(r) => r.member(name),)* }
             }
         }
 

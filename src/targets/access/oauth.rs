@@ -155,7 +155,7 @@ impl OAuth {
                 ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()),
                 ("accept".to_owned(), "application/json".to_owned()),
             ],
-            body: encoded(&form).into_bytes(),
+            body: encoded(&form).into(),
         };
         let began = Instant::now();
         let received = wire.exchange_at(&self.url, request, headers, veil).await;

@@ -109,7 +109,7 @@ impl Session {
         Ok(Prepared {
             query: pairs(&self.login.query)?,
             headers: pairs(&self.login.headers)?,
-            body: body.into_bytes(),
+            body: body.into(),
             ..self.login.clone()
         })
     }

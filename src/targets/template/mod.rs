@@ -14,8 +14,9 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior}
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 
+use crate::event::Record;
 pub(super) use tree::{Leaf, Tree};
-pub(super) use values::{from_engine, to_engine};
+pub(super) use values::{Subject, from_engine, to_engine};
 
 /// Everything but RFC 3986's unreserved characters: what is put into a path stays inside its segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -67,13 +68,13 @@ pub(super) struct Scope(Vec<(&'static str, Slot)>, Vec<(String, Value)>);
 enum Slot {
     /// It is there.
     Made(Value),
-    /// It is made of a JSON text when a template asks for it first.
+    /// It is made of a record's attributes when a template asks for it first.
     Unread(Arc<Unread>),
 }
 
 #[derive(Debug)]
 struct Unread {
-    text: String,
+    record: Arc<Record>,
     made: OnceLock<Value>,
 }
 
@@ -82,7 +83,7 @@ impl Slot {
         match self {
             Self::Made(value) => value.clone(),
             Self::Unread(unread) => {
-                let read = || to_engine(&serde_json::from_str(&unread.text).unwrap_or_default());
+                let read = || to_engine(&serde_json::from_str(unread.record.attributes()).unwrap_or_default());
                 unread.made.get_or_init(read).clone()
             }
         }
@@ -112,13 +113,14 @@ impl Scope {
     }
 
     /// Sets a variable to a table of which templates use few members.
-    pub(super) fn set_members(&mut self, name: &'static str, table: &Arc<Json>) {
-        self.put(name, Slot::Made(values::Members::value(table)));
+    pub(super) fn set_members(&mut self, name: &'static str, subject: Arc<dyn Subject>) {
+        self.put(name, Slot::Made(Value::from_object(values::Members(subject))));
     }
 
-    /// Sets a variable to what a JSON text says, null where it is none. It is read where a template uses it.
-    pub(super) fn set_unread(&mut self, name: &'static str, text: String) {
-        self.put(name, Slot::Unread(Arc::new(Unread { text, made: OnceLock::new() })));
+    /// Sets a variable to what a record's attributes say, null where they are no JSON. They are read where a template
+    /// uses it.
+    pub(super) fn set_attributes(&mut self, name: &'static str, record: Arc<Record>) {
+        self.put(name, Slot::Unread(Arc::new(Unread { record, made: OnceLock::new() })));
     }
 
     fn put(&mut self, name: &'static str, slot: Slot) {

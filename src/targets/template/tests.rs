@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::description::Tree as Source;
+use crate::event::ToJson as _;
 
 fn source(json: &Json) -> Source {
     match json {
@@ -186,4 +187,43 @@ fn what_is_cut_is_noted_once() {
     scope.set("x", &json!("abcdef"));
     assert_eq!(templates.render(&template, &scope).unwrap(), "abcabcabcdef");
     assert_eq!(scope.notes(), ["subject cut from 6 to 3 characters"]);
+}
+
+/// What is taken from a record beside the engine, and what the engine is told of it bit by bit, is what it would make of
+/// the record's whole JSON.
+#[test]
+fn members_of_a_record_are_those_of_its_json() {
+    let mut tried = 0;
+    for record in crate::avro::tests::records::records(3).into_iter().map(Arc::new) {
+        let json = record.to_json();
+        let (mut by_member, mut whole) = (Scope::new(), Scope::new());
+        by_member.set_members("record", Arc::<Record>::clone(&record));
+        whole.set("record", &json);
+        let names = json.as_object().unwrap().keys().map(String::as_str);
+        let odd = ["nowhere", "0", "r#type", "none", "items", "event_id.deeper", "validation[0]", "a b"];
+        let each = names.chain(odd).map(|name| format!("record.{name}"));
+        let all =
+            ["record", "record | length", "record.items() | list", "record | json", "record.nowhere | default('x')"];
+        for expression in each.chain(all.map(str::to_owned)) {
+            for tree in ["{{ @ }}", "{{@}}", "{{- @ -}}", "{{ (@) }}", "{% for x in [@] %}{{ x | json }}{% endfor %}"] {
+                let tree = tree.replace('@', &expression);
+                let mut templates = Templates::new(Dialect::Strict);
+                let source = Source::Text(tree.clone());
+                let Ok(compiled) = Tree::compile(&mut templates, "t", &source) else { continue };
+                tried += 1;
+                // Without a record beside the scope, all but the whole record goes through the engine.
+                let engine = compiled.build(&templates, &whole, &Json::Null);
+                let expected = if compiled.is_record() { Ok(json.clone()) } else { engine };
+                assert_eq!(compiled.build(&templates, &by_member, &*record), expected, "{tree}");
+                assert_eq!(compiled.build(&templates, &whole, &json), expected, "{tree}");
+            }
+        }
+    }
+    assert!(tried > 500, "{tried}");
+}
+
+#[test]
+fn no_item_hides_the_record() {
+    let hidden = build(&json!({"$for": "record in record.lines", "$do": "{{ record.amount }}"}));
+    assert!(hidden.unwrap_err().contains("cannot be called `record`"));
 }

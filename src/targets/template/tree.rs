@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Compiled, Scope, TemplateError, Templates};
+use super::{Compiled, Scope, Subject, TemplateError, Templates};
 use crate::config::description;
 
 /// What a table begins with that repeats its `$do` for every item of a list.
@@ -19,6 +19,8 @@ pub(in crate::targets) enum Leaf {
     Literal(String),
     /// The whole record.
     Record,
+    /// A member of the record; the expression says what is wrong where there is none of that name.
+    Member(String, Compiled),
     /// One expression and nothing else: it keeps its type.
     Value(Compiled),
     /// A text with expressions in it.
@@ -69,15 +71,28 @@ impl Leaf {
         let inner = source.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
         match inner.filter(|inner| !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark))) {
             Some(inner) if inner.trim() == "record" => Ok(Self::Record),
-            Some(inner) => templates.expression(place, inner.trim().trim_matches('-')).map(Self::Value),
+            Some(inner) => {
+                let inner = inner.trim().trim_matches('-');
+                let expression = templates.expression(place, inner)?;
+                // What most expressions are, and what need not go through the engine.
+                let member = inner.trim().strip_prefix("record.").filter(|name| is_word(name));
+                Ok(match member {
+                    Some(name) => Self::Member(name.to_owned(), expression),
+                    None => Self::Value(expression),
+                })
+            }
             None => templates.text(place, source).map(Self::Text),
         }
     }
 
-    fn build(&self, templates: &Templates, scope: &Scope, record: &Json) -> Result<Json, TemplateError> {
+    fn build(&self, templates: &Templates, scope: &Scope, record: &dyn Subject) -> Result<Json, TemplateError> {
         match self {
             Self::Literal(text) => Ok(Json::from(text.as_str())),
-            Self::Record => Ok(record.clone()),
+            Self::Record => Ok(record.whole()),
+            Self::Member(name, expression) => match record.member(name) {
+                Some(value) => Ok(value),
+                None => templates.json(expression, scope),
+            },
             Self::Value(expression) => templates.json(expression, scope),
             Self::Text(template) => templates.render(template, scope).map(Json::from),
         }
@@ -88,7 +103,7 @@ impl Leaf {
         &self,
         templates: &Templates,
         scope: &Scope,
-        record: &Json,
+        record: &dyn Subject,
     ) -> Result<Option<String>, TemplateError> {
         Ok(match self.build(templates, scope, record)? {
             Json::Null => None,
@@ -96,6 +111,10 @@ impl Leaf {
             other => Some(other.to_string()),
         })
     }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 impl Tree {
@@ -150,9 +169,15 @@ impl Tree {
             return Err(bad());
         }
         let (name, list) = text.split_once(" in ").ok_or_else(bad)?;
+        let (name, list) = (name.trim(), list.trim());
+        // The record is taken from where it is, not looked for by its name.
+        if name == "record" {
+            let what = "an item cannot be called `record`, which is the whole record".to_owned();
+            return Err(TemplateError { place: place.to_owned(), what });
+        }
         Ok(Self::For {
-            name: name.trim().to_owned(),
-            list: templates.expression(place, list.trim())?,
+            name: name.to_owned(),
+            list: templates.expression(place, list)?,
             each: Box::new(Self::compile(templates, place, each)?),
         })
     }
@@ -181,7 +206,7 @@ impl Tree {
         &self,
         templates: &Templates,
         scope: &Scope,
-        record: &Json,
+        record: &dyn Subject,
     ) -> Result<Json, TemplateError> {
         Ok(match self {
             Self::Literal(value) => value.clone(),

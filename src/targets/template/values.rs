@@ -7,7 +7,7 @@ use std::sync::Arc;
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value, ValueKind};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::event::Decimal;
+use crate::event::{self, Decimal, Record, ToJson as _};
 
 /// A number that the engine's own types would round: it is kept as its digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +43,74 @@ impl Object for Exact {
     }
 }
 
-/// A table whose members become values of the engine when a template asks for them: most templates ask for a few of a
-/// record's, and a record has dozens.
-#[derive(Debug)]
-pub(super) struct Members(Arc<Json>);
+/// What templates call `record`: whole or by members, which are made when they are asked for. Most templates ask for a
+/// few of a record's, which has dozens, and the body of most requests is all of it as text.
+pub(in crate::targets) trait Subject: fmt::Debug + Send + Sync {
+    /// All of it as JSON.
+    fn whole(&self) -> Json;
 
-impl Members {
-    /// JSON as a value of the engine, a table's members on demand.
-    pub(super) fn value(json: &Arc<Json>) -> Value {
-        if json.is_object() { Value::from_object(Self(Arc::clone(json))) } else { to_engine(json) }
+    /// All of it as JSON text.
+    fn text(&self) -> Vec<u8>;
+
+    /// A member by name.
+    fn member(&self, name: &str) -> Option<Json>;
+
+    /// Names of all members.
+    fn names(&self) -> Vec<&str>;
+}
+
+impl Subject for Record {
+    fn whole(&self) -> Json {
+        self.to_json()
+    }
+
+    fn text(&self) -> Vec<u8> {
+        // Most records; a longer one costs another look for room.
+        let mut text = Vec::with_capacity(2048 + self.attributes().len());
+        self.write_json(&mut text);
+        text
+    }
+
+    fn member(&self, name: &str) -> Option<Json> {
+        event::Members::member(self, name)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        event::Members::names(self).to_vec()
     }
 }
 
+/// Where there is no record, null stands for it.
+impl Subject for Json {
+    fn whole(&self) -> Json {
+        self.clone()
+    }
+
+    fn text(&self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+
+    fn member(&self, name: &str) -> Option<Json> {
+        self.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect()
+    }
+}
+
+/// A subject as a table of the engine.
+#[derive(Debug)]
+pub(super) struct Members(pub(super) Arc<dyn Subject>);
+
 impl Object for Members {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_str()?).map(to_engine)
+        self.0.member(key.as_str()?).as_ref().map(to_engine)
     }
 
     /// In the order of the engine's own tables.
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let mut names: Vec<&str> = self.0.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        let mut names = self.0.names();
         names.sort_unstable();
         Enumerator::Values(names.into_iter().map(Value::from).collect())
     }

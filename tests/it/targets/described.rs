@@ -156,7 +156,7 @@ fn work(desk: &mut Desk, call: &Call) -> Said {
 }
 
 async fn send(client: &Client, number: usize, look_first: bool) -> Answer {
-    client.send(&Record::from(case(number)), Timestamp::now(), look_first).await
+    client.send(&Arc::new(Record::from(case(number))), Timestamp::now(), look_first).await
 }
 
 fn shown(answer: &Answer) -> (AttemptOutcome, String, bool) {
@@ -272,12 +272,12 @@ async fn answers_are_read_by_the_rules_and_shown_without_secrets() {
 async fn records_that_make_no_request_are_refused_with_the_place() {
     let server = Scripted::start(|_| Said::Json(500, Value::Null)).await;
     let client = client(HELPDESK, &server.url);
-    let without = Record::from(CaseRecord { subject: None, ..case(1) });
+    let without = Arc::new(Record::from(CaseRecord { subject: None, ..case(1) }));
     let answer = client.send(&without, Timestamp::now(), false).await;
     assert_eq!(shown(&answer), (AttemptOutcome::Rejected, "unsendable".to_owned(), false));
     let fault = answer.fault.unwrap();
     assert!(fault.contains("records.cases.steps[0].json.subject: the record has no subject"), "{fault}");
-    let long = Record::from(CaseRecord { subject: Some("ä".repeat(200)), ..case(1) });
+    let long = Arc::new(Record::from(CaseRecord { subject: Some("ä".repeat(200)), ..case(1) }));
     let answer = client.send(&long, Timestamp::now(), false).await;
     assert_eq!(answer.notes, ["subject cut from 200 to 150 characters"]);
     assert_eq!(server.calls()[0].json()["subject"].as_str().unwrap().chars().count(), 150);
@@ -292,7 +292,7 @@ async fn a_target_is_tried_out_without_creating_anything() {
     let trial = client.probe(Timestamp::now()).await;
     assert_eq!((trial.connected, trial.let_in), (true, Some(true)));
     assert_eq!(server.lines(), ["GET /api/me"]);
-    let (shown, notes) = client.show(&Record::from(case(1))).unwrap();
+    let (shown, notes) = client.show(&Arc::new(Record::from(case(1)))).unwrap();
     let names: Vec<&str> = shown.iter().map(|shown| shown.name.as_str()).collect();
     assert_eq!((names, notes.len()), (vec!["look_up", "create", "close"], 0));
     assert!(client.text_of(&shown[2].request).ends_with("/api/tickets/%3Cticket%3E/close"));

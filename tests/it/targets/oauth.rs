@@ -143,7 +143,7 @@ fn kept_in(path: &Path) -> String {
 }
 
 async fn send(client: &Client) -> Answer {
-    client.send(&Record::from(case(1)), Timestamp::now(), false).await
+    client.send(&Arc::new(Record::from(case(1))), Timestamp::now(), false).await
 }
 
 fn asked(server: &Scripted) -> usize {

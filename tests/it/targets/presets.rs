@@ -4,6 +4,7 @@
 //! `presets/<preset>/<provider>.<event type>.txt`. `LEDGERHOOK_BLESS=1` writes the latter anew.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ledgerhook::config::{Config, target_presets};
 use ledgerhook::event::{Envelope, Evidence, Origin, Record, Sha256, Timestamp};
@@ -72,7 +73,7 @@ fn every_preset_makes_the_requests_that_are_written_down() {
             if !taken.contains(&record.topic()) {
                 continue;
             }
-            let text = match client.show(&record) {
+            let text = match client.show(&Arc::new(record)) {
                 Ok((shown, notes)) => {
                     let texts =
                         shown.iter().map(|shown| format!("== {}\n{}\n", shown.name, client.text_of(&shown.request)));
@@ -148,7 +149,7 @@ fn every_missing_setting_is_named_at_once_with_what_it_is_for() {
 fn bodies(preset: &str, record: &Record) -> Result<Vec<serde_json::Value>, String> {
     let config = config(preset, None);
     let client = Client::new(&config.targets["t"]).unwrap();
-    let (shown, _) = client.show(record).map_err(|error| error.to_string())?;
+    let (shown, _) = client.show(&Arc::new(record.clone())).map_err(|error| error.to_string())?;
     let bodies = shown.iter().filter(|shown| shown.request.body.starts_with(b"{"));
     Ok(bodies.map(|shown| serde_json::from_slice(&shown.request.body).unwrap()).collect())
 }

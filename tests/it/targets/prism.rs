@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use ledgerhook::event::Timestamp;
 use ledgerhook::simulate::fixtures::FIXTURES;
@@ -110,7 +111,7 @@ async fn judge(
             // An id that fits, and one that has to be hashed.
             for id in [format!("evt_{n}"), format!("evt \"{n}'\n🧾")] {
                 // Members that make no record are the router's to refuse.
-                let Some(record) = try_record(event_type, &id, members) else { continue };
+                let Some(record) = try_record(event_type, &id, members).map(Arc::new) else { continue };
                 let before = proxy.exchanges().len();
                 let answer = client.send(&record, Timestamp::now(), n % 2 == 0).await;
                 if proxy.exchanges().len() == before {

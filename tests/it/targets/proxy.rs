@@ -131,7 +131,7 @@ connect_timeout = "1s"
 }
 
 async fn send(url: &str, more: &str) -> Answer {
-    client(url, more).send(&feed(), Timestamp::now(), false).await
+    client(url, more).send(&Arc::new(feed()), Timestamp::now(), false).await
 }
 
 fn by(proxy: &Forward, more: &str) -> String {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ledgerhook::event::{AttemptOutcome, Record, Timestamp};
@@ -68,7 +69,7 @@ fn with(mut members: Value, name: &str, value: &Value) -> Value {
 }
 
 async fn send(client: &Client, record: &Record) -> Answer {
-    client.send(record, Timestamp::now(), false).await
+    client.send(&Arc::new(record.clone()), Timestamp::now(), false).await
 }
 
 fn id_of(record: &Record) -> String {
@@ -140,7 +141,7 @@ async fn a_case_becomes_one_ticket_in_request_tracker() {
     let text = content(tracker, ticket).await;
     assert!(text.contains("charged twice; the second") && text.contains("Zoë Müller"), "{text}");
 
-    let answer = client.send(&case, Timestamp::now(), true).await;
+    let answer = client.send(&Arc::new(case.clone()), Timestamp::now(), true).await;
     assert_eq!(answer.verdict.outcome, AttemptOutcome::Duplicate, "{answer:?}");
     assert_eq!(tickets(tracker, &case).await.len(), 1);
 
@@ -232,7 +233,7 @@ async fn a_case_becomes_one_issue_in_roundup() {
 
     // Not looked for: it is refused, and the refusal proved.
     for look_first in [false, true] {
-        let answer = client.send(&case, Timestamp::now(), look_first).await;
+        let answer = client.send(&Arc::new(case.clone()), Timestamp::now(), look_first).await;
         assert_eq!(answer.verdict.outcome, AttemptOutcome::Duplicate, "{answer:?}");
     }
     assert_eq!(issues(tracker, &case).await.len(), 1);

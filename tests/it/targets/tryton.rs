@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::sync::Arc;
+
 use ledgerhook::event::{AttemptOutcome, Record, Timestamp};
 use ledgerhook::targets::{Answer, Client};
 use serde_json::{Value, json};
@@ -35,7 +37,7 @@ fn client(tryton: &Real, more: &str) -> Client {
 }
 
 async fn send(client: &Client, record: &Record) -> Answer {
-    client.send(record, Timestamp::now(), false).await
+    client.send(&Arc::new(record.clone()), Timestamp::now(), false).await
 }
 
 /// What Tryton itself says.
@@ -178,7 +180,7 @@ async fn a_draft_that_a_crash_left_is_posted() {
     let states = |found: &[Value]| found.iter().map(|invoice| invoice["state"].clone()).collect::<Vec<_>>();
     assert_eq!(states(&invoices(tryton, &format!("INV-{name}")).await), ["draft"]);
 
-    let answer = client.send(&invoice, Timestamp::now(), true).await;
+    let answer = client.send(&Arc::new(invoice.clone()), Timestamp::now(), true).await;
     assert_eq!(answer.verdict.outcome, AttemptOutcome::Delivered, "{answer:?}");
     assert_eq!(states(&invoices(tryton, &format!("INV-{name}")).await), ["posted"]);
 }
