@@ -16,7 +16,6 @@ use crate::event::Timestamp;
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled};
 use crate::outcome::DeadLetterReason;
-use crate::topics;
 
 /// Most records taken before results are looked at again.
 const BURST: usize = 100;
@@ -90,8 +89,7 @@ impl Worker {
         if self.paused || crowded == self.crowded {
             return Ok(());
         }
-        let topic = self.redeliver();
-        let theirs = self.partitions.iter().filter(|partition| partition.topic == topic);
+        let theirs = self.partitions.iter().filter(|partition| partition.topic == self.redeliver);
         if crowded {
             member.pause(theirs)?
         } else {
@@ -99,11 +97,6 @@ impl Worker {
         }
         self.crowded = crowded;
         Ok(())
-    }
-
-    /// Kafka's name of the target's `redeliver`.
-    fn redeliver(&self) -> String {
-        self.s.ground.cluster.topic(&topics::redeliver(&self.s.target.name))
     }
 
     /// Takes partitions over: what is known of them is restored before anything is sent, and the first commit says that
@@ -181,7 +174,7 @@ impl Worker {
             self.stash.push_back(incoming);
             return Ok(());
         }
-        if incoming.partition.topic == self.redeliver() {
+        if incoming.partition.topic == self.redeliver {
             return self.repeat(incoming);
         }
         match self.s.reader.read(&incoming) {

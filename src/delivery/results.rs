@@ -72,7 +72,8 @@ impl Worker {
         self.s.gauges.state(state, tried.task.record.event_id(), &verdict.reason.to_string());
         if ended.head.is_some() {
             let next_try_at = ended.due.map(|due| clock.wall(due.max(clock.now)));
-            let row = self.s.rows.attempt(tried, next_try_at)?;
+            let last = ended.finished && ended.gave_up.is_none();
+            let row = self.s.rows.attempt(tried, next_try_at, last)?;
             self.batch.add(row, clock.now);
             if let Some(reason) = ended.gave_up {
                 tracing::error!(
@@ -88,7 +89,7 @@ impl Worker {
             }
             if ended.finished {
                 self.s.rows.forget(&tried.ticket.lane);
-                if ended.gave_up.is_none() {
+                if last {
                     self.reached(tried, &clock)?;
                 }
             }

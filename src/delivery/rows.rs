@@ -78,11 +78,16 @@ impl Rows {
         self.history.remove(lane);
     }
 
-    /// The row of a try.
+    /// The row of a try. Where it is not the `last` word on its record, later rows will tell of it.
     ///
     /// # Errors
     /// When it does not fit the schema.
-    pub(super) fn attempt(&mut self, tried: &Tried, next_try_at: Option<Timestamp>) -> Result<Row, Stopped> {
+    pub(super) fn attempt(
+        &mut self,
+        tried: &Tried,
+        next_try_at: Option<Timestamp>,
+        last: bool,
+    ) -> Result<Row, Stopped> {
         let task = &tried.task;
         let attempt = Attempt {
             target: self.target.clone(),
@@ -112,6 +117,9 @@ impl Rows {
             headers: task.headers(),
             timestamp_ms: None,
         };
+        if last {
+            return Ok(Row::Write(row));
+        }
         let history = self.history.entry(Arc::clone(&tried.ticket.lane)).or_default();
         if history.len() == MAX_ATTEMPTS_IN_DEAD_LETTER {
             history.pop_front();

@@ -85,6 +85,8 @@ impl Setup {
 /// One target's thread.
 pub(super) struct Worker {
     pub(super) s: Setup,
+    /// Kafka's name of the target's `redeliver`.
+    pub(super) redeliver: String,
     pub(super) engine: Engine<Task>,
     /// Which of each entity's records the target has had.
     pub(super) latest: Latest,
@@ -169,6 +171,7 @@ impl Worker {
             rate: target.rate_limit,
         };
         Self {
+            redeliver: setup.ground.cluster.topic(&topics::redeliver(&target.name)),
             engine: Engine::new(rules, SmallRng::seed_from_u64(setup.seed)),
             latest: Latest::new(target.on_stale),
             batch: Batch::new(delivery.commit_records, delivery.commit_every),
@@ -244,7 +247,7 @@ impl Worker {
         };
         let mut member = Member::join(cluster, &id, &self.s.instance, &topics, start)?;
         // What an operator asked for is done, whenever the target begins with its records.
-        member.start_earliest(&cluster.topic(&topics::redeliver(&self.s.target.name)));
+        member.start_earliest(&self.redeliver);
         self.session += 1;
         let ended = std::thread::scope(|scope| {
             let committer = Committer::start(scope, &transactions, self);

@@ -86,7 +86,7 @@ impl Client {
         if (look_first || self.preset.look_up_always)
             && let Some(search) = &plan.look_up
         {
-            self.look(search, trip, progress, now).await?;
+            Box::pin(self.look(search, trip, progress, now)).await?;
         } else if look_first {
             return Err(Box::new(refused("no_look_up", "the target has no look-up".to_owned())));
         }
@@ -151,7 +151,8 @@ impl Client {
                     }
                 }
             }
-            Meaning::Duplicate => self.prove(plan, trip, progress, &judged, now).await,
+            // In a box, as all that few tries come to: each try is as large as the largest way through it.
+            Meaning::Duplicate => Box::pin(self.prove(plan, trip, progress, &judged, now)).await,
             _ => {
                 let doubt = progress.acted || (step.repeat != Repeat::Read && judged.verdict.leaves_doubt());
                 let fault = Some(format!("step {}", step.name)).filter(|_| plan.steps.len() > 1);
@@ -295,15 +296,15 @@ impl Client {
             let headers = self.access.headers(&self.wire, &self.veil, request, id, now).await;
             headers.map_err(|refused| Box::new(Answer::of_refusal(refused)))
         };
-        let send = async |headers: Headers| {
-            let received = self.wire.exchange(request.clone(), headers, &self.veil).await;
+        let send = async |headers: &Headers| {
+            let received = self.wire.exchange(request, headers, &self.veil).await;
             received.map_err(|fault| Box::new(Answer::of_fault(&fault)))
         };
         let first = headers().await?;
-        let received = send(first.clone()).await?;
+        let received = send(&first).await?;
         if self.access.renewable(received.status, &first).await {
             let second = headers().await?;
-            return send(second).await;
+            return Box::pin(send(&second)).await;
         }
         Ok(received)
     }

@@ -80,7 +80,7 @@ impl Client {
     async fn ask_harmlessly(&self, now: Timestamp) -> Trial {
         let Some(probe) = &self.preset.probe else {
             let request = Prepared { method: "OPTIONS".to_owned(), ..Prepared::default() };
-            return match self.wire.exchange(request, Vec::new(), &self.veil).await {
+            return match self.wire.exchange(&request, &[], &self.veil).await {
                 Ok(received) => {
                     let verdict = Verdict {
                         outcome: AttemptOutcome::Delivered,

@@ -62,8 +62,8 @@ impl Wire {
     /// Sends a request to the target and reads the answer. `secret` are headers that say who we are.
     pub(super) async fn exchange(
         &self,
-        request: Prepared,
-        secret: Vec<(String, HeaderValue)>,
+        request: &Prepared,
+        secret: &[(String, HeaderValue)],
         veil: &Veil,
     ) -> Result<Received, Fault> {
         let mut url = self.base.clone();
@@ -81,8 +81,8 @@ impl Wire {
     pub(super) async fn exchange_at(
         &self,
         address: &str,
-        request: Prepared,
-        secret: Vec<(String, HeaderValue)>,
+        request: &Prepared,
+        secret: &[(String, HeaderValue)],
         veil: &Veil,
     ) -> Result<Received, Fault> {
         let url = url(address).map_err(|error| Fault::Unsendable(error.to_string()))?;
@@ -92,8 +92,8 @@ impl Wire {
     async fn send(
         &self,
         url: Url,
-        request: Prepared,
-        secret: Vec<(String, HeaderValue)>,
+        request: &Prepared,
+        secret: &[(String, HeaderValue)],
         veil: &Veil,
     ) -> Result<Received, Fault> {
         let refused = |refused: AddressRefused| Fault::AddressRefused(refused.to_string());
@@ -106,7 +106,7 @@ impl Wire {
         let method = Method::from_bytes(request.method.as_bytes());
         let method = method.map_err(|_| Fault::Unsendable("the method is none".to_owned()))?;
         let mut headers = HeaderMap::with_capacity(request.headers.len() + secret.len());
-        for (name, value) in request.headers {
+        for (name, value) in &request.headers {
             // Bytes, not text: an id may hold more than ASCII.
             let unsendable = || Fault::Unsendable(format!("no header can carry the value of {name}"));
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unsendable())?;
@@ -114,9 +114,9 @@ impl Wire {
         }
         for (name, value) in secret {
             let name = HeaderName::from_bytes(name.as_bytes());
-            headers.insert(name.map_err(|_| Fault::Unsendable("a header's name is none".to_owned()))?, value);
+            headers.insert(name.map_err(|_| Fault::Unsendable("a header's name is none".to_owned()))?, value.clone());
         }
-        let sent = self.http.request(method, url).headers(headers).body(request.body).send().await;
+        let sent = self.http.request(method, url).headers(headers).body(request.body.clone()).send().await;
         let response = sent.map_err(|error| fault(error, self.proxy.is_some()))?;
         if by_proxy && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(Fault::ProxyLogin("the proxy answered 407".to_owned()));

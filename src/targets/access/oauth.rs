@@ -158,7 +158,7 @@ impl OAuth {
             body: encoded(&form).into(),
         };
         let began = Instant::now();
-        let received = wire.exchange_at(&self.url, request, headers, veil).await;
+        let received = wire.exchange_at(&self.url, &request, &headers, veil).await;
         let received = received.map_err(|fault| Refused::unasked("the token endpoint cannot be asked", &fault))?;
         self.take(received, veil, state, began)
     }

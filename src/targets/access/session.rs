@@ -64,7 +64,7 @@ impl Session {
             return Ok(headers.clone());
         }
         let request = self.request().map_err(|error| Refused::token(error.to_string(), true, None, None))?;
-        let received = wire.exchange(request, own, veil).await;
+        let received = wire.exchange(&request, &own, veil).await;
         let received = received.map_err(|fault| Refused::unasked("no session can be had", &fault))?;
         let headers = self.take(&received, veil)?;
         *state = Some((headers.clone(), Instant::now() + self.lifetime));
