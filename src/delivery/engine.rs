@@ -24,6 +24,9 @@ use crate::targets::{Idempotency, Scope, Verdict};
 /// Longest a finished try waits for company before the commit that something waits for. A transaction costs the broker
 /// much the same whatever it holds.
 const LINGER: Duration = Duration::from_millis(5);
+/// The same, where others are ready to take any place that a commit would fill: it lets nothing go sooner, and one for
+/// each few ends is most of what a backlog costs the broker.
+const BUSY_LINGER: Duration = Duration::from_millis(50);
 /// The same, where nothing waits and nothing is under way.
 const IDLE_LINGER: Duration = Duration::from_millis(250);
 
@@ -240,7 +243,8 @@ impl<R> Engine<R> {
         // The rest of the places go on while the commit is under way.
         let allowed = self.window.allows(self.share, now);
         let scarce = self.plan.unsettled() >= allowed.unsettled || self.plan.resting() >= allowed.worth_a_commit();
-        (age >= LINGER && (scarce || self.plan.wants_commit(now))) || (age >= IDLE_LINGER && self.plan.in_flight() == 0)
+        let waits = self.plan.wants_commit(now) && (age >= BUSY_LINGER || !self.plan.is_backed_up(now));
+        (age >= LINGER && (scarce || waits)) || (age >= IDLE_LINGER && self.plan.in_flight() == 0)
     }
 
     /// What it goes by.

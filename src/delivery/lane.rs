@@ -71,10 +71,10 @@ impl Allowance {
     }
 
     /// How many ends are worth a commit, though none waits for it. The places that are left have to last until it is
-    /// through, so that the target does not idle.
+    /// through, so that the target does not idle; and each commit costs the broker much the same, so as few as that allows.
     pub(super) const fn worth_a_commit(self) -> usize {
         let spare = self.unsettled.saturating_sub(self.at_once);
-        if spare == 0 { self.at_once.div_ceil(2) } else { spare.div_ceil(4) }
+        if spare == 0 { self.at_once.div_ceil(2) } else { spare.div_ceil(2) }
     }
 }
 

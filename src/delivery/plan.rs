@@ -345,6 +345,11 @@ impl<R> Plan<R> {
             || self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now)
     }
 
+    /// Whether the next place at the target is someone's already, commit or not.
+    pub(super) fn is_backed_up(&self, now: Instant) -> bool {
+        !self.stalled && self.is_ready(now)
+    }
+
     /// What is known of the record of this try; none where the try is a stray.
     pub(super) fn head(&self, ticket: &Ticket, waited: Duration, now: Instant) -> Option<Head> {
         let queue = self.lanes.get(&ticket.lane).filter(|_| ticket.epoch == self.epoch)?;

@@ -133,7 +133,7 @@ fn a_share_is_one_at_least_and_worth_is_a_part_of_what_is_spare() {
     assert_eq!(of(16, 48).share(3, 12), of(4, 12));
     assert_eq!(of(2, 3).share(1, 12), of(1, 1));
     assert_eq!(of(16, 16).share(0, 0), of(1, 1), "no partitions yet");
-    for (allowed, worth) in [(of(16, 16), 8), (of(1, 1), 1), (of(256, 768), 128), (of(16, 17), 1)] {
+    for (allowed, worth) in [(of(16, 16), 8), (of(1, 1), 1), (of(256, 768), 256), (of(16, 17), 1)] {
         assert_eq!(allowed.worth_a_commit(), worth, "{allowed:?}");
     }
 }
@@ -283,4 +283,30 @@ fn live_and_released_keys_take_turns() {
     let order: Vec<bool> = std::iter::from_fn(|| go(&mut plan, t0)).map(|next| *next.record < 3).collect();
     assert_eq!(order.iter().filter(|parked| **parked).count(), 3);
     assert!(order.windows(2).all(|two| two[0] != two[1]), "{order:?}");
+}
+
+#[test]
+fn places_that_others_are_ready_to_take_make_no_commit_pressing() {
+    let t0 = Instant::now();
+    let mut plan = plan(LIMITS);
+    for (offset, key) in [(1, "a"), (2, "b"), (3, "a")] {
+        read(&mut plan, key, offset);
+    }
+    let a = go(&mut plan, t0).unwrap();
+    settle(&mut plan, &a, Then::Finish, t0);
+    assert!(plan.wants_commit(t0) && plan.is_backed_up(t0), "3 waits for it, and 2 goes before 3");
+    let b = go(&mut plan, t0).unwrap();
+    assert!(plan.wants_commit(t0) && !plan.is_backed_up(t0), "nothing goes before 3");
+    commit(&mut plan, t0);
+    read(&mut plan, "b", 15);
+    settle(&mut plan, &b, Then::Finish, t0);
+    let next = go(&mut plan, t0).unwrap();
+    settle(&mut plan, &next, Then::Finish, t0);
+    commit(&mut plan, t0);
+    for (offset, key) in [(40, "c"), (41, "d")] {
+        read(&mut plan, key, offset);
+    }
+    assert!(go(&mut plan, t0).is_some_and(|next| *next.record == 15));
+    assert!(go(&mut plan, t0).is_none(), "the bound is to be committed first");
+    assert!(plan.wants_commit(t0) && !plan.is_backed_up(t0), "and only a commit lets 40 go");
 }
