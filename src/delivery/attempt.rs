@@ -34,37 +34,52 @@ pub(super) struct Tried {
     pub(super) answer: Answer,
 }
 
-/// Makes a try on the runtime. Its end comes through `results`, however it ends; `cut` ends it at once.
-///
-/// The channel has room for every try that may be under way, so that sending never blocks the runtime.
-pub(super) fn start(
-    runtime: &Handle,
-    client: Arc<Client>,
-    next: Try<Task>,
-    results: SyncSender<Heard>,
-    cut: CancellationToken,
-) {
-    let Try { ticket, record, n, step } = next;
-    let (task, started, started_at) = (Arc::clone(&record), Instant::now(), Timestamp::now());
-    let answer = unresolved("the try itself failed");
-    let tried = Tried { ticket, task, n, started, started_at, took: Duration::ZERO, answer };
-    let open = Open { tried: Some(Box::new(tried)), results };
+/// Makes these tries on the runtime; `cut` ends them at once. From outside, every task that is spawned wakes the runtime:
+/// tries that begin together are spawned together.
+pub(super) fn start(runtime: &Handle, client: &Arc<Client>, tries: Vec<Open>, cut: &CancellationToken) {
+    if tries.is_empty() {
+        return;
+    }
+    let (inside, client, cut) = (runtime.clone(), Arc::clone(client), cut.clone());
     runtime.spawn(async move {
-        let look_first = step == Step::LookUp;
-        let answer = cut.run_until_cancelled(client.send(&record.record, started_at, look_first)).await;
-        open.end(answer.unwrap_or_else(|| unresolved("cut short by our shutdown")));
+        for open in tries {
+            let (client, cut) = (Arc::clone(&client), cut.clone());
+            // In a box: the runtime moves what it is given several times, and a try is some kilobytes.
+            inside.spawn(Box::pin(open.make(client, cut)));
+        }
     });
 }
 
-/// A try under way. It is a result as well where the task that makes it goes without an answer: by a panic, or with its
-/// runtime.
-struct Open {
+/// A try under way, or about to be. Its end comes through the channel it was opened with, however it ends: also where the
+/// task that makes it goes without an answer, by a panic or with its runtime.
+pub(super) struct Open {
+    /// Gone when it is told.
     tried: Option<Box<Tried>>,
+    step: Step,
     results: SyncSender<Heard>,
 }
 
 impl Open {
-    fn end(mut self, answer: Answer) {
+    /// Begins a try. The channel has room for every try that may be under way, so that its end never blocks the runtime.
+    pub(super) fn new(next: Try<Task>, results: SyncSender<Heard>) -> Self {
+        let Try { ticket, record: task, n, step } = next;
+        let (started, started_at) = (Instant::now(), Timestamp::now());
+        let answer = unresolved("the try itself failed");
+        let tried = Tried { ticket, task, n, started, started_at, took: Duration::ZERO, answer };
+        Self { tried: Some(Box::new(tried)), step, results }
+    }
+
+    async fn make(self, client: Arc<Client>, cut: CancellationToken) {
+        let Some((task, at)) = self.tried.as_ref().map(|tried| (Arc::clone(&tried.task), tried.started_at)) else {
+            return;
+        };
+        let look_first = self.step == Step::LookUp;
+        self.until(cut.run_until_cancelled(client.send(&task.record, at, look_first))).await;
+    }
+
+    /// Ends with the answer of this exchange; with none where it was cut short.
+    async fn until(mut self, exchange: impl Future<Output = Option<Answer>>) {
+        let answer = exchange.await.unwrap_or_else(|| unresolved("cut short by our shutdown"));
         if let Some(tried) = &mut self.tried {
             tried.answer = answer;
         }
@@ -93,4 +108,73 @@ pub(super) fn leave_out(next: Try<Task>, results: &SyncSender<Heard>) {
 
 fn unresolved(what: &str) -> Answer {
     Answer::of_fault(&Fault::Cut(what.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::super::lane::{Lane, Seat};
+    use super::*;
+    use crate::avro::tests::records::records;
+    use crate::event::AttemptOutcome;
+    use crate::kafka::group::Partition;
+
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).build().unwrap()
+    }
+
+    fn open() -> (Open, Receiver<Heard>) {
+        let (results, heard) = sync_channel(1);
+        let record = Arc::new(records(1).swap_remove(0));
+        let (topic, partition, offset) = ("invoices".to_owned(), 3, 7);
+        let (key, value, traceparent, replay) = (b"k".to_vec(), Vec::new(), None, None);
+        let task = Arc::new(Task { record, topic, partition, offset, key, value, traceparent, replay });
+        let lane = Lane { partition: Partition { topic: "invoices".to_owned(), number: 3 }, key: b"k".to_vec() };
+        let ticket = Ticket { epoch: 5, lane: Arc::new(lane), seat: Seat::Record(7) };
+        let next = Try { ticket, record: task, n: 2, step: Step::Send };
+        (Open::new(next, results), heard)
+    }
+
+    /// What came of the one try that was made: whether the target may have acted, and why.
+    fn came(heard: &Receiver<Heard>) -> (AttemptOutcome, Option<String>) {
+        let Heard::Tried(tried) = heard.recv_timeout(Duration::from_secs(30)).unwrap() else { panic!("no try") };
+        assert_eq!((tried.ticket.epoch, tried.n, tried.task.offset), (5, 2, 7));
+        assert!(heard.recv_timeout(Duration::from_secs(30)).is_err(), "it comes back once");
+        (tried.answer.verdict.outcome, tried.answer.fault)
+    }
+
+    #[test]
+    fn a_try_comes_back_once_however_it_ends() {
+        let unresolved = |what: &str| (AttemptOutcome::Unresolved, Some(what.to_owned()));
+        let runtime = runtime();
+        let (answered, heard) = open();
+        runtime.spawn(answered.until(async { Some(Answer::left_out("filter", "left out")) }));
+        assert_eq!(came(&heard), (AttemptOutcome::Filtered, Some("left out".to_owned())));
+        let (cut, heard) = open();
+        runtime.spawn(cut.until(async { None }));
+        assert_eq!(came(&heard), unresolved("cut short by our shutdown"));
+        let (panics, heard) = open();
+        runtime.spawn(panics.until(async { panic!("a fault of ours") }));
+        assert_eq!(came(&heard), unresolved("the try itself failed"));
+    }
+
+    #[test]
+    fn a_try_comes_back_when_its_runtime_goes() {
+        let runtime = runtime();
+        let (handle, (under_way, heard)) = (runtime.handle().clone(), open());
+        let (began, begins) = sync_channel(1);
+        runtime.spawn(under_way.until(async move {
+            began.send(()).unwrap();
+            std::future::pending().await
+        }));
+        begins.recv_timeout(Duration::from_secs(30)).unwrap();
+        drop(runtime);
+        assert_eq!(came(&heard).0, AttemptOutcome::Unresolved);
+        let (too_late, heard) = open();
+        handle.spawn(too_late.until(std::future::pending()));
+        assert_eq!(came(&heard).0, AttemptOutcome::Unresolved);
+    }
 }

@@ -19,6 +19,11 @@ use crate::outcome::DeadLetterEnd;
 /// Wait for results while tries are under way: also how late a new record may be noticed then.
 const BRIEF: Duration = Duration::from_millis(5);
 
+/// Tries under way from which on their ends come so close together that one look for several is worth the wait.
+const CROWD: usize = 32;
+/// That wait. A place at the target stays empty for as long; looking for each end alone costs two switches of threads.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// What comes back from other threads.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -161,7 +166,12 @@ impl Worker {
         // With nothing under way, the poll for records has waited already, unless reading is held back.
         let wait = if self.is_waiting() || self.held_since.is_none() { BRIEF } else { IDLE };
         match self.heard.1.recv_timeout(wait) {
-            Ok(heard) => self.take_in(heard),
+            Ok(heard) => {
+                if self.engine.plan.in_flight() >= CROWD {
+                    std::thread::sleep(GATHER);
+                }
+                self.take_in(heard)
+            }
             Err(_) => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt;
+use super::attempt::{self, Open};
 use super::clock::Clock;
 use super::commit::{Batch, Offsets};
 use super::committer::Committer;
@@ -295,6 +295,14 @@ impl Worker {
         for change in self.engine.admit(clock.now) {
             self.write(&change, &clock)?;
         }
+        let mut tries = Vec::new();
+        let gone = self.choose(&mut tries, member, committer);
+        attempt::start(&self.s.runtime, &self.s.client, tries, &self.cut);
+        gone
+    }
+
+    /// Takes from the plan what may go now.
+    fn choose(&mut self, tries: &mut Vec<Open>, member: &Member, committer: &Committer<'_>) -> Result<(), Interrupt> {
         loop {
             let now = Instant::now();
             let slow = self.committing.is_some_and(|since| now.saturating_duration_since(since) >= SLOW);
@@ -302,15 +310,16 @@ impl Worker {
                 return Ok(());
             }
             if self.proved.is_none_or(|proved| now.saturating_duration_since(proved) >= PROOF) {
+                if !tries.is_empty() {
+                    // Theirs was the proof before: they go before the wait for the next one.
+                    return Ok(());
+                }
                 self.commit_all(member, committer, false)?;
             }
             match self.engine.next(now) {
                 None => return Ok(()),
                 Some(Go::Try(next)) if self.comes_too_late(&next) => attempt::leave_out(next, &self.heard.0),
-                Some(Go::Try(next)) => {
-                    let (client, heard) = (Arc::clone(&self.s.client), self.heard.0.clone());
-                    attempt::start(&self.s.runtime, client, next, heard, self.cut.clone());
-                }
+                Some(Go::Try(next)) => tries.push(Open::new(next, self.heard.0.clone())),
                 Some(Go::Fetch(fetch)) => {
                     let again = |why| Interrupt::Again { why, fenced: false };
                     self.shelf().and_then(|shelf| shelf.ask(fetch)).map_err(again)?;
