@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `/_begin?first=N&records=N&keys=N&crowded=N&poisoned=N&earlier=N` | forgets everything; records are expected by number; the first keys may be poisoned, and all records below `first` refused, where `earlier` is 1 |
 //! | `/_until?arrived=N&taken=N&seconds=N` | answers when so many different records came and were taken, or after that time |
-//! | `/_report` | `wanted`: records of keys that are not poisoned; `arrived`: different records, `refused` ones included; `taken`: without those; `refusals`: requests refused, of earlier records too; `repeats`: requests of a record that it had taken before; `inversions`: an earlier record of its key came after it, or was still under way; `in_flight`: mean between the first and the last arrival, and the most; `seconds` between those; `gap`: the longest time without an arrival |
+//! | `/_report` | `wanted`: records of keys that are not poisoned; `arrived`: different records, `refused` ones included; `taken`: without those; `refusals`: requests refused, of earlier records too; `repeats`: requests of a record that it had taken before; `inversions`: an earlier record of its key came after it, or was still under way; `in_flight`: mean between the first and the last arrival of a record that is not refused, and the most; `seconds` between those; `gap`: the longest time without one |
 //! | `/_arrivals` | of each record by number, when it came first, in microseconds since 1970; 0: never |
 
 use std::collections::HashMap;
@@ -119,9 +119,12 @@ impl Seen {
         let lane = self.lanes.get_mut(key as usize)?;
         self.inversions += u64::from(lane.1 > 0 || lane.0.is_some_and(|highest| n < highest));
         *lane = (lane.0.max(Some(n)), lane.1 + 1);
-        self.began.get_or_insert(now);
-        if let Some(last) = self.last.replace(now) {
-            self.gap = self.gap.max(now - last);
+        // What is refused comes again as long as the run lasts, and says nothing of how fast the others come.
+        if !poisoned {
+            self.began.get_or_insert(now);
+            if let Some(last) = self.last.replace(now) {
+                self.gap = self.gap.max(now - last);
+            }
         }
         Some((poisoned, Some(key as usize)))
     }
