@@ -1,8 +1,9 @@
 //! Answers as the contract has them: status, JSON body, `Retry-After`, `Allow`.
 
-use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -32,7 +33,7 @@ struct Explained {
 }
 
 /// The answer to a webhook; `event_id` where its event is durable.
-pub(super) fn webhook(answer: Answer, event_id: Option<&str>, request: Uuid) -> Response {
+pub(super) fn webhook(answer: Answer, event_id: Option<&str>, request: Uuid) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = match explain(answer) {
         None => of_json(status, &Taken { status: answer.name(), event_id, request_id: request }),
@@ -52,12 +53,12 @@ pub(super) fn webhook(answer: Answer, event_id: Option<&str>, request: Uuid) -> 
 }
 
 /// `GET /healthz`: the process lives.
-pub(super) fn alive() -> Response {
+pub(super) fn alive() -> Response<Full<Bytes>> {
     of_json(StatusCode::OK, &json!({ "alive": true }))
 }
 
 /// `GET /readyz`: whether an event can be made durable now.
-pub(super) fn readiness(state: &State) -> Response {
+pub(super) fn readiness(state: &State) -> Response<Full<Bytes>> {
     match state {
         State::Ready => of_json(StatusCode::OK, &json!({ "ready": true })),
         State::NotReady(reason) => {
@@ -67,7 +68,7 @@ pub(super) fn readiness(state: &State) -> Response {
 }
 
 /// A look at health in another way than `GET`.
-pub(super) fn only_get(request: Uuid) -> Response {
+pub(super) fn only_get(request: Uuid) -> Response<Full<Bytes>> {
     let mut response = webhook(Answer::MethodNotAllowed, None, request);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
@@ -105,9 +106,9 @@ const fn explain(answer: Answer) -> Option<&'static str> {
     })
 }
 
-fn of_json(status: StatusCode, body: &impl Serialize) -> Response {
+fn of_json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     // Strings and flags: nothing that JSON cannot hold.
-    let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
+    let mut response = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use crate::outcome::Answer;
@@ -19,7 +19,7 @@ const MAX_DISCARDED: u64 = 8 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Whether the body's declared length is over the limit.
-pub(super) fn is_declared_over(body: &Body, max: u64) -> bool {
+pub(super) fn is_declared_over(body: &impl Body, max: u64) -> bool {
     body.size_hint().lower() > max
 }
 
@@ -27,9 +27,9 @@ pub(super) fn is_declared_over(body: &Body, max: u64) -> bool {
 ///
 /// # Errors
 /// [`Answer::BodyTooLarge`], [`Answer::RequestTimeout`], or [`Answer::BodyIncomplete`].
-pub(super) async fn read(body: &mut Body, max: u64, by: Instant) -> Result<Bytes, Answer> {
+pub(super) async fn read(body: &mut (impl Body<Data = Bytes> + Unpin), max: u64, by: Instant) -> Result<Bytes, Answer> {
     let declared = usize::try_from(body.size_hint().lower().min(max)).unwrap_or_default();
-    let mut whole = BytesMut::with_capacity(declared.min(FIRST_ROOM));
+    let mut whole = BytesMut::new();
     loop {
         match timeout_at(by, body.frame()).await {
             Err(_) => return Err(Answer::RequestTimeout),
@@ -41,8 +41,13 @@ pub(super) async fn read(body: &mut Body, max: u64, by: Instant) -> Result<Bytes
                 if length(&whole) + length(&data) > max {
                     return Err(Answer::BodyTooLarge);
                 }
+                // As most come: all of it at once, and there is no need to copy it.
+                if whole.is_empty() && body.is_end_stream() {
+                    return Ok(data);
+                }
                 if whole.len() + data.len() > whole.capacity() {
-                    whole.reserve(declared.saturating_sub(whole.len()).max(data.len()));
+                    let believed = if whole.is_empty() { declared.min(FIRST_ROOM) } else { declared };
+                    whole.reserve(believed.saturating_sub(whole.len()).max(data.len()));
                 }
                 whole.extend_from_slice(&data);
             }
@@ -51,7 +56,7 @@ pub(super) async fn read(body: &mut Body, max: u64, by: Instant) -> Result<Bytes
 }
 
 /// Reads what is left of a refused body and forgets it, within bounds.
-pub(super) async fn discard(body: &mut Body) {
+pub(super) async fn discard(body: &mut (impl Body<Data = Bytes> + Unpin)) {
     let by = Instant::now() + DISCARD_TIME;
     let mut discarded = 0;
     while let Ok(Some(Ok(frame))) = timeout_at(by, body.frame()).await {
@@ -68,10 +73,12 @@ fn length(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     async fn read_within(body: &'static [u8], max: u64) -> Result<Bytes, Answer> {
-        read(&mut Body::from(body), max, Instant::now() + Duration::from_secs(1)).await
+        read(&mut Full::from(body), max, Instant::now() + Duration::from_secs(1)).await
     }
 
     #[tokio::test]
@@ -79,7 +86,7 @@ mod tests {
         assert_eq!(read_within(b"12345", 5).await, Ok(Bytes::from_static(b"12345")));
         assert_eq!(read_within(b"123456", 5).await, Err(Answer::BodyTooLarge));
         assert_eq!(read_within(b"", 0).await, Ok(Bytes::new()));
-        assert!(!is_declared_over(&Body::from("12345"), 5));
-        assert!(is_declared_over(&Body::from("123456"), 5));
+        assert!(!is_declared_over(&Full::<Bytes>::from("12345"), 5));
+        assert!(is_declared_over(&Full::<Bytes>::from("123456"), 5));
     }
 }

@@ -14,8 +14,8 @@ use super::forwarded;
 use crate::config::{self, ClientCa, IpRanges, Source};
 use crate::event::Sha256;
 use crate::outcome::Answer;
-use crate::server::Peer;
-use crate::server::client::{ClientAuth, ClientCertificate};
+use crate::server::Caller;
+use crate::server::client::ClientAuth;
 use crate::server::tls;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -64,11 +64,9 @@ impl Live {
     }
 
     /// Where a request comes from: the connection's other end, or for whom that one forwards.
-    pub(super) fn sender(&self, head: &Parts) -> IpAddr {
-        // Absent only where a test calls the routes without a connection.
-        let peer = head.extensions.get::<Peer>().map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip());
+    pub(super) fn sender(&self, caller: &Caller, head: &Parts) -> IpAddr {
         let lines = |name: HeaderName| values(&head.headers, &name);
-        forwarded::sender(peer, &lines(X_FORWARDED_FOR), &lines(FORWARDED), &self.trusted_proxies)
+        forwarded::sender(caller.address.ip(), &lines(X_FORWARDED_FOR), &lines(FORWARDED), &self.trusted_proxies)
     }
 }
 
@@ -82,13 +80,12 @@ impl Served {
     ///
     /// # Errors
     /// [`Answer::AddressNotAllowed`], [`Answer::ClientCertificateRequired`].
-    pub(super) fn admit(&self, sender: IpAddr, head: &Parts) -> Result<Option<Sha256>, Answer> {
+    pub(super) fn admit(&self, sender: IpAddr, caller: &Caller) -> Result<Option<Sha256>, Answer> {
         if self.source.addresses.as_ref().is_some_and(|ranges| !ranges.contains(sender)) {
             return Err(Answer::AddressNotAllowed);
         }
         let Some(asked) = &self.client else { return Ok(None) };
-        let shown = head.extensions.get::<Arc<ClientCertificate>>();
-        let proved = shown.and_then(|shown| shown.proved(asked));
+        let proved = caller.certificate.as_ref().and_then(|shown| shown.proved(asked));
         proved.map(Some).ok_or(Answer::ClientCertificateRequired)
     }
 }

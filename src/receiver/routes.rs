@@ -1,18 +1,17 @@
 //! Every path of the receiver, and the checks a request goes through: cheap ones first, nothing parsed before the
 //! signature is proved.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
-use axum::response::Response;
-use axum::routing::any;
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, header};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +28,7 @@ use crate::config::Source;
 use crate::event::Timestamp;
 use crate::lifecycle::Role;
 use crate::outcome::Answer;
+use crate::server::{Answers, Caller};
 use crate::telemetry::health::State;
 use crate::telemetry::rejected::Rejected;
 
@@ -47,26 +47,20 @@ pub(super) struct Receiver {
     pub(super) live: watch::Receiver<Arc<Live>>,
 }
 
-/// Every path: health, each source's, and 404 for all others.
-pub(super) fn routes(receiver: &Arc<Receiver>) -> Router {
-    let (health, receiver) = (Arc::clone(receiver), Arc::clone(receiver));
-    Router::new()
-        .route("/healthz", any(|method: Method| async move { look(&method, answer::alive) }))
-        .route(
-            "/readyz",
-            any(move |method: Method| {
-                let state = health.state();
-                async move { look(&method, || answer::readiness(&state)) }
-            }),
-        )
-        // The sources' paths are those in force now, which the router could not follow.
-        .fallback(move |request: Request| {
-            let receiver = Arc::clone(&receiver);
-            async move { receiver.answer(request).await }
-        })
+/// Answers one connection's requests. Without a framework's routes: the sources' paths are those in force now, which it
+/// could not follow, and its layers would cost as much as the signature does.
+pub(super) fn welcome(receiver: Arc<Receiver>, caller: Caller) -> impl Answers<Response = Response<Full<Bytes>>> {
+    let shared = Arc::new((receiver, caller));
+    service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (receiver, caller) = &*shared;
+            Ok::<_, Infallible>(receiver.answer(request, caller).await)
+        }
+    })
 }
 
-fn look(method: &Method, at: impl FnOnce() -> Response) -> Response {
+fn look(method: &Method, at: impl FnOnce() -> Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     if [Method::GET, Method::HEAD].contains(method) { at() } else { answer::only_get(Uuid::now_v7()) }
 }
 
@@ -85,19 +79,25 @@ impl Receiver {
         self.role.health.state()
     }
 
-    async fn answer(&self, request: Request) -> Response {
+    /// Every path: health, each source's, and 404 for all others.
+    async fn answer(&self, request: Request<Incoming>, caller: &Caller) -> Response<Full<Bytes>> {
+        let (head, mut body) = request.into_parts();
+        match head.uri.path() {
+            "/healthz" => return look(&head.method, answer::alive),
+            "/readyz" => return look(&head.method, || answer::readiness(&self.state())),
+            _ => {}
+        }
         let arrived = Instant::now();
         let id = request_id();
         let live = Arc::clone(&self.live.borrow());
-        let (head, mut body) = request.into_parts();
         let Some(served) = live.source(head.uri.path()) else {
-            self.refused("", Answer::NotFound, live.sender(&head), id);
+            self.refused("", Answer::NotFound, live.sender(caller, &head), id);
             return answer::webhook(Answer::NotFound, None, id);
         };
-        let (source, from) = (&served.source, live.sender(&head));
+        let (source, from) = (&served.source, live.sender(caller, &head));
         // A sender that waits for `100 Continue` has sent nothing yet, and reading on would ask for it.
         let waits = head.headers.contains_key(header::EXPECT);
-        match self.take(&served, from, head, &mut body, id, arrived).await {
+        match self.take(&served, (from, caller), head, &mut body, id, arrived).await {
             Ok((answer, event_id)) => {
                 self.count(&source.name, answer);
                 answer::webhook(answer, Some(&event_id), id)
@@ -119,9 +119,9 @@ impl Receiver {
     async fn take(
         &self,
         served: &Served,
-        from: IpAddr,
+        (from, caller): (IpAddr, &Caller),
         head: Parts,
-        body: &mut Body,
+        body: &mut Incoming,
         id: Uuid,
         arrived: Instant,
     ) -> Result<(Answer, String), Answer> {
@@ -135,7 +135,7 @@ impl Receiver {
         if self.stopping.is_cancelled() {
             return Err(Answer::ShuttingDown);
         }
-        let client_certificate = served.admit(from, &head)?;
+        let client_certificate = served.admit(from, caller)?;
         // Before a byte of the body is read: however many senders are slow, so many bodies are in memory.
         let _place = self.places.try_acquire().map_err(|_| Answer::Overloaded)?;
         let answer_by = arrived + answer_within(source);
@@ -170,7 +170,13 @@ impl Receiver {
     }
 
     /// The whole body.
-    async fn read(&self, source: &Source, head: &Parts, body: &mut Body, answer_by: Instant) -> Result<Bytes, Answer> {
+    async fn read(
+        &self,
+        source: &Source,
+        head: &Parts,
+        body: &mut Incoming,
+        answer_by: Instant,
+    ) -> Result<Bytes, Answer> {
         if is_encoded(&head.headers) {
             return Err(Answer::EncodingUnsupported);
         }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -16,7 +15,7 @@ use super::error::Error;
 use super::keep::{self, Keeper};
 use super::live::Live;
 use super::publish::{Means, Publisher};
-use super::routes::{Receiver, routes};
+use super::routes::{Receiver, welcome};
 use super::sparing::Sparing;
 use crate::config::{self, Source};
 use crate::kafka::layout::{Ground, LayoutError};
@@ -86,7 +85,7 @@ pub async fn run(
         live: live.clone(),
         role: role.clone(),
     });
-    let service = TowerToHyperService::new(routes(&receiver));
+    let welcome = move |caller| welcome(Arc::clone(&receiver), caller);
 
     // A task of its own: looking blocks its thread for as long as a broker does not answer.
     let mut watch = JoinSet::new();
@@ -100,7 +99,7 @@ pub async fn run(
         max_connections: section.max_connections,
     };
     let mut serving = std::pin::pin!(async {
-        server::serve(listener, limits, || live.borrow().tls(), &stopping, shutdown_budget, service).await;
+        server::serve(listener, limits, || live.borrow().tls(), &stopping, shutdown_budget, welcome).await;
     });
     let mut outcome = Ok(());
     let mut stopped_at = None;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -17,9 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, InFlight};
-use super::client::ClientCertificate;
 use super::tls::Settings;
-use super::{Answers, Limits, Peer};
+use super::{Answers, Caller, Limits};
 
 /// How long a connection that is closed for idleness may take to say so, and a handshake at the time of the stop to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) async fn run<S, B>(
     limits: Limits,
     stop: &CancellationToken,
     budget: Duration,
-    service: S,
+    welcome: impl FnOnce(Caller) -> S,
 ) where
     S: Answers + Service<Request<Incoming>, Response = Response<B>>,
     B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
@@ -47,8 +47,8 @@ pub(super) async fn run<S, B>(
     drop(stream.set_nodelay(true));
     let activity = Arc::new(Activity::new());
     let Some(tls) = tls else {
-        let tracked = Tracked { service, peer, certificate: None, activity };
-        return converse(stream, tracked, limits, stop, budget).await;
+        let service = welcome(Caller { address: peer, certificate: None });
+        return converse(stream, peer, Tracked { service, activity }, limits, stop, budget).await;
     };
     let until = activity.look_again(&limits);
     // A handshake at the time of the stop may still end, so that its client reads that nothing is taken any more; one
@@ -63,8 +63,8 @@ pub(super) async fn run<S, B>(
     };
     match made {
         Ok(Ok((stream, certificate))) => {
-            let tracked = Tracked { service, peer, certificate: certificate.map(Arc::new), activity };
-            converse(stream, tracked, limits, stop, budget).await;
+            let service = welcome(Caller { address: peer, certificate: certificate.map(Arc::new) });
+            converse(stream, peer, Tracked { service, activity }, limits, stop, budget).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
         Err(_) => tracing::debug!(%peer, "no TLS connection in time"),
@@ -73,6 +73,7 @@ pub(super) async fn run<S, B>(
 
 async fn converse<S, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
     tracked: Tracked<S>,
     limits: Limits,
     stop: &CancellationToken,
@@ -96,7 +97,7 @@ async fn converse<S, B>(
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
-    let (peer, activity) = (tracked.peer, Arc::clone(&tracked.activity));
+    let activity = Arc::clone(&tracked.activity);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), tracked));
     let mut cut: Option<Instant> = None;
     loop {
@@ -125,30 +126,35 @@ async fn converse<S, B>(
     }
 }
 
-/// The service, told who asks and heard when it answers.
+/// The service, heard when it answers.
 struct Tracked<S> {
     service: S,
-    peer: SocketAddr,
-    certificate: Option<Arc<ClientCertificate>>,
     activity: Arc<Activity>,
 }
 
 impl<S: Answers> Service<Request<Incoming>> for Tracked<S> {
     type Response = S::Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Infallible>> + Send>>;
+    type Future = Answering<S::Future>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = InFlight::new(&self.activity);
-        request.extensions_mut().insert(Peer(self.peer));
-        if let Some(certificate) = &self.certificate {
-            request.extensions_mut().insert(Arc::clone(certificate));
-        }
-        let service = self.service.clone();
-        Box::pin(async move {
-            let answer = service.call(request).await;
-            drop(in_flight);
-            answer
-        })
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Answering { in_flight: InFlight::new(&self.activity), answer: self.service.call(request) }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A request in flight for as long as this is there. hyper keeps it in the connection's own memory.
+    struct Answering<F> {
+        in_flight: InFlight,
+        #[pin]
+        answer: F,
+    }
+}
+
+impl<F: Future> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().answer.poll(cx)
     }
 }

@@ -30,6 +30,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use client::ClientCertificate;
+
 /// Pause after a failed accept, which is mostly a lack of file descriptors: others have to be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,18 +49,23 @@ pub struct Limits {
     pub max_connections: usize,
 }
 
-/// The other end of the connection; an extension of each request.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The certificate it showed, where one was asked for.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
 
-/// What can answer the requests of many connections.
+/// What can answer the requests of one connection.
 pub trait Answers:
-    Service<Request<Incoming>, Response: Send, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Request<Incoming>, Response: Send, Error = Infallible, Future: Send> + Send + 'static
 {
 }
 
 impl<S> Answers for S where
-    S: Service<Request<Incoming>, Response: Send, Error = Infallible, Future: Send> + Clone + Send + 'static
+    S: Service<Request<Incoming>, Response: Send, Error = Infallible, Future: Send> + Send + 'static
 {
 }
 
@@ -73,7 +80,7 @@ pub fn plain() -> Option<tls::Settings> {
     None
 }
 
-/// Serves until told to stop; then accepts no more, lets what is in flight finish within `budget`, and returns.
+/// Serves until told to stop, each connection by what `welcome` makes for its other end; then accepts no more, lets what is in flight finish within `budget`, and returns.
 /// Errors of single connections and of accepting never end it.
 pub async fn serve<S, B>(
     listener: TcpListener,
@@ -81,7 +88,7 @@ pub async fn serve<S, B>(
     handshake: impl Handshake,
     stop: &CancellationToken,
     budget: Duration,
-    service: S,
+    welcome: impl Fn(Caller) -> S + Clone + Send + 'static,
 ) where
     S: Answers + Service<Request<Incoming>, Response = Response<B>>,
     B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
@@ -99,10 +106,10 @@ pub async fn serve<S, B>(
         };
         match accepted {
             Some((stream, peer, place)) => {
-                let (service, stop) = (service.clone(), stop.clone());
+                let (welcome, stop) = (welcome.clone(), stop.clone());
                 let tls = handshake();
                 connections.spawn(async move {
-                    connection::run(stream, peer, tls, limits, &stop, budget, service).await;
+                    connection::run(stream, peer, tls, limits, &stop, budget, welcome).await;
                     drop(place);
                 });
             }
