@@ -88,7 +88,7 @@ prop_compose! {
         Envelope {
             event_id: texts[0].clone(), source: texts[1].clone(), event_type: texts[2].clone(),
             occurred_at: times.0, received_at: times.1, content_type: maybes[0].clone(),
-            body_sha256: Sha256::of(&body), body, unusable: maybes[1].clone(), test: maybes[2].clone(),
+            body_sha256: Sha256::of(&body), body: body.into(), unusable: maybes[1].clone(), test: maybes[2].clone(),
             evidence: Evidence {
                 signature_header: texts[3].clone(), signature_value: texts[4].clone(), algorithm: texts[5].clone(),
                 key_id: texts[6].clone(), remote_address: texts[7].clone(), client_certificate_sha256: maybes[3].clone(),
@@ -234,7 +234,7 @@ fn types_have_the_fields_of_their_schemas() {
     let names = |json: Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let envelope = envelope().new_tree(&mut runner).unwrap().current();
-    let envelope = Envelope { body: b"{}".to_vec(), ..envelope };
+    let envelope = Envelope { body: b"{}".as_slice().into(), ..envelope };
     let attempt = attempt().new_tree(&mut runner).unwrap().current();
     assert_eq!(names(envelope.to_json()), fields("Envelope"));
     assert_eq!(names(attempt.to_json()), fields("Attempt"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
@@ -144,8 +145,7 @@ pub struct Envelope {
     /// Content-Type as received.
     pub content_type: Option<String>,
     /// The raw body, byte for byte.
-    #[serde(with = "serde_bytes")]
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Digest of `body`.
     pub body_sha256: Sha256,
     /// Why the event cannot be mapped (a [`crate::outcome::Unusable`] by name); none for a usable one.

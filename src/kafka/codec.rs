@@ -73,7 +73,15 @@ impl Encoder {
     /// # Errors
     /// When the value does not fit the schema.
     pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, AvroError> {
-        let mut frame = Vec::with_capacity(256);
+        self.encode_within(value, 256)
+    }
+
+    /// The framed value, which is not likely to be longer than so many bytes: a frame that grows is copied.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_within<T: Serialize>(&self, value: &T, bytes: usize) -> Result<Vec<u8>, AvroError> {
+        let mut frame = Vec::with_capacity(bytes);
         frame.push(MAGIC);
         frame.extend_from_slice(&self.id.to_be_bytes());
         self.schema.write(value, frame)

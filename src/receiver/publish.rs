@@ -390,7 +390,7 @@ mod tests {
             received_at: Timestamp::now(),
             content_type: None,
             body_sha256: Sha256::of(b"{}"),
-            body: b"{}".to_vec(),
+            body: b"{}".as_slice().into(),
             unusable: None,
             test: None,
             evidence: Evidence::absent(),

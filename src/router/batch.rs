@@ -1,5 +1,7 @@
 //! From decisions to the records that one transaction writes.
 
+use bytes::Bytes;
+
 use crate::avro::AvroError;
 use crate::event::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Record, Seen, Sha256, Timestamp};
 use crate::kafka::client::Cluster;
@@ -135,7 +137,7 @@ fn shortened(aside: &mut Quarantined) -> &Quarantined {
     let size = format!("its body of {} bytes is kept in `received` alone", envelope.body.len());
     *detail = Some(detail.take().map_or_else(|| size.clone(), |detail| format!("{detail}; {size}")));
     envelope.unusable.get_or_insert_with(|| QuarantineReason::RecordTooLarge.to_string());
-    envelope.body = Vec::new();
+    envelope.body = Bytes::new();
     aside
 }
 
@@ -154,7 +156,7 @@ pub(super) fn passed_on(row: &Incoming, partition: i32) -> Outgoing {
 
 /// What stands in for the envelope of a row that cannot be decoded, so that its bytes are kept and can be found.
 pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envelope {
-    let body = row.value.clone().unwrap_or_default();
+    let body = Bytes::from(row.value.clone().unwrap_or_default());
     let key = row.key.as_deref().filter(|key| key.len() <= MAX_EVENT_ID_BYTES).map(String::from_utf8_lossy);
     Envelope {
         event_id: key.map_or_else(|| format!("{}-{}", row.partition.number, row.offset), |key| key.into_owned()),

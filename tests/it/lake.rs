@@ -100,7 +100,7 @@ pub(crate) fn envelope(n: i64) -> Envelope {
         occurred_at: record.occurred_at,
         received_at: record.received_at,
         content_type: Some("application/json".to_owned()),
-        body: vec![u8::try_from(n % 256).unwrap(); 300],
+        body: vec![u8::try_from(n % 256).unwrap(); 300].into(),
         body_sha256: record.body_sha256,
         unusable: None,
         test: None,

@@ -27,7 +27,7 @@ fn envelope(event_id: &str, event_type: &str, body: &str) -> Envelope {
         occurred_at: Some(Timestamp::from_micros(1)),
         received_at: Timestamp::now(),
         content_type: Some("application/json".into()),
-        body: body.as_bytes().to_vec(),
+        body: body.to_owned().into(),
         body_sha256: Sha256::of(body.as_bytes()),
         unusable: None,
         test: None,
@@ -150,7 +150,7 @@ async fn each_row_ends_in_one_outcome_and_each_id_in_one_record() {
         let aside: Quarantined = decoder.decode(row.value.as_deref()).await.unwrap();
         assert_eq!(row.headers.get("lh_reason"), Some(aside.reason.as_str()));
         if aside.envelope.event_id == "e6" {
-            assert_eq!(aside.envelope.body, b"not avro");
+            assert_eq!(aside.envelope.body, &b"not avro"[..]);
         }
         reasons.push((aside.envelope.event_id, aside.reason));
     }

@@ -62,7 +62,7 @@ fn envelope(fixture: &Fixture) -> Result<Envelope, Failure> {
         received_at: at,
         content_type: None,
         body_sha256: Sha256::of(&event.body),
-        body: event.body,
+        body: event.body.into(),
         unusable: None,
         test: None,
         evidence: Evidence::absent(),

@@ -21,7 +21,7 @@ fn envelope(event_type: &str, body: &str) -> Envelope {
         occurred_at: None,
         received_at: NOW,
         content_type: None,
-        body: body.as_bytes().to_vec(),
+        body: body.to_owned().into(),
         body_sha256: Sha256::of(body.as_bytes()),
         unusable: None,
         test: None,

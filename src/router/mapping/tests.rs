@@ -23,7 +23,7 @@ fn envelope(source: &str, event_type: &str, body: &str) -> Envelope {
         occurred_at: Some(Timestamp::from_micros(5)),
         received_at: Timestamp::from_micros(7),
         content_type: None,
-        body: body.as_bytes().to_vec(),
+        body: body.to_owned().into(),
         body_sha256: Sha256::of(body.as_bytes()),
         unusable: None,
         test: None,

@@ -16,7 +16,7 @@ fn envelope(id: &str, body: Vec<u8>) -> Envelope {
         received_at: Timestamp::parse("2026-05-02T09:14:03Z").unwrap(),
         content_type: Some("application/json".to_owned()),
         body_sha256: Sha256::of(&body),
-        body,
+        body: body.into(),
         unusable: None,
         test: Some("secret".to_owned()),
         evidence: Evidence { headers: BTreeMap::from([("a".into(), "b".into())]), ..Evidence::absent() },

@@ -38,7 +38,7 @@ pub(crate) fn try_record(event_type: &str, event_id: &str, members: &Value) -> O
         received_at: Timestamp::now(),
         content_type: None,
         body_sha256: Sha256::of(&body),
-        body,
+        body: body.into(),
         unusable: None,
         test: None,
         evidence: Evidence::absent(),

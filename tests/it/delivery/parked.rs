@@ -60,7 +60,7 @@ async fn routed(installation: &Installation, record: &InvoiceRecord) {
         occurred_at: None,
         received_at: record.received_at,
         content_type: None,
-        body: b"{}".to_vec(),
+        body: b"{}".as_slice().into(),
         body_sha256: record.body_sha256,
         unusable: None,
         test: None,

@@ -41,7 +41,7 @@ fn event(template: &Template, provider: &str, event_type: &str, n: u64, rng: &mu
         received_at: Timestamp::from_micros(super::DAY + i64::try_from(n).unwrap()),
         content_type: None,
         body_sha256: Sha256::of(&body),
-        body,
+        body: body.into(),
         unusable: None,
         test: None,
         evidence: Evidence::absent(),

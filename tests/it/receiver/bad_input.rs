@@ -63,7 +63,7 @@ async fn what_is_signed_and_unusable_is_kept_with_its_reason() {
     let rows = received(&here).await;
     assert_eq!(rows.len(), cases.len());
     for ((envelope, _), (body, unusable)) in rows.iter().zip(&cases) {
-        assert_eq!((&envelope.body, envelope.unusable.as_deref()), (body, *unusable));
+        assert_eq!((&envelope.body.to_vec(), envelope.unusable.as_deref()), (body, *unusable));
     }
     here.stop.cancel();
     running.task.await.unwrap().unwrap();

@@ -28,7 +28,7 @@ pub(crate) fn records() -> Vec<(String, Record)> {
             received_at: Timestamp::from_micros(1_777_593_601_000_000),
             content_type: None,
             body_sha256: Sha256::of(&event.body),
-            body: event.body,
+            body: event.body.into(),
             unusable: None,
             test: None,
             evidence: Evidence::absent(),

@@ -147,8 +147,10 @@ impl Events {
         let which = n as usize % self.templates.len();
         let Template { envelope, id_at } = self.templates.get_mut(which).context("no templates")?;
         envelope.event_id = id(n);
-        let place = envelope.body.get_mut(*id_at..*id_at + PREFIX.len() + DIGITS).context("a body without its id")?;
+        let mut body = Vec::from(std::mem::take(&mut envelope.body));
+        let place = body.get_mut(*id_at..*id_at + PREFIX.len() + DIGITS).context("a body without its id")?;
         place.copy_from_slice(envelope.event_id.as_bytes());
+        envelope.body = body.into();
         envelope.body_sha256 = Sha256::of(&envelope.body);
         Ok(envelope)
     }
@@ -164,7 +166,7 @@ fn template(event_type: &str, body: &[u8], encoder: &Encoder) -> anyhow::Result<
         occurred_at: Some(Timestamp::now()),
         received_at: Timestamp::now(),
         content_type: Some("application/json".to_owned()),
-        body: body.to_vec(),
+        body: body.to_vec().into(),
         body_sha256: Sha256::of(body),
         unusable: None,
         test: None,
@@ -182,8 +184,10 @@ fn template(event_type: &str, body: &[u8], encoder: &Encoder) -> anyhow::Result<
         origin: Origin::Live,
     };
     let room = ENVELOPE.saturating_sub(encoder.encode(&envelope)?.len() + PAD.len());
-    envelope.body.pop();
-    envelope.body.extend_from_slice(format!(r#","note":"{}"}}"#, "n".repeat(room)).as_bytes());
+    let mut body = body.to_vec();
+    body.pop();
+    body.extend_from_slice(format!(r#","note":"{}"}}"#, "n".repeat(room)).as_bytes());
+    envelope.body = body.into();
     Ok(Template { envelope, id_at })
 }
 
