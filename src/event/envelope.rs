@@ -160,6 +160,45 @@ pub struct Envelope {
     pub origin: Origin,
 }
 
+/// An envelope as it is routed: its evidence is passed over, since nothing is decided by it, and reading it costs as much as
+/// all the rest.
+#[derive(Deserialize)]
+pub struct Unproved {
+    event_id: String,
+    source: String,
+    event_type: String,
+    occurred_at: Option<Timestamp>,
+    received_at: Timestamp,
+    content_type: Option<String>,
+    body: Bytes,
+    body_sha256: Sha256,
+    unusable: Option<String>,
+    #[serde(default)]
+    test: Option<String>,
+    #[serde(default = "live")]
+    origin: Origin,
+}
+
+impl From<Unproved> for Envelope {
+    /// With no evidence in place of its own.
+    fn from(read: Unproved) -> Self {
+        Self {
+            event_id: read.event_id,
+            source: read.source,
+            event_type: read.event_type,
+            occurred_at: read.occurred_at,
+            received_at: read.received_at,
+            content_type: read.content_type,
+            body: read.body,
+            body_sha256: read.body_sha256,
+            unusable: read.unusable,
+            test: read.test,
+            evidence: Evidence::absent(),
+            origin: read.origin,
+        }
+    }
+}
+
 /// Bodies hold people's data: shown by length and digest alone.
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use super::places::Places;
 use super::refill::{Filled, Part, Refill};
 use super::run::Router;
 use super::state::{Share, State};
-use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp};
+use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp, Unproved};
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::retire::retire;
@@ -42,9 +42,11 @@ pub(super) struct Row {
 
 /// What is to be done with a row.
 pub(super) enum Task {
-    /// To decide on its envelope, made up where its bytes are none; with an operator's mark, where it came back from
+    /// To decide on its envelope, of which the evidence was not read; with an operator's mark, where it came back from
     /// quarantine.
     Decide(Box<Envelope>, Option<Mark>),
+    /// The same with one made up, where its bytes are no envelope.
+    SetAside(Box<Envelope>, Option<Mark>),
     /// To pass it on to this partition, where its id's marker would stand.
     PassOn(i32),
 }
@@ -253,7 +255,7 @@ impl<'a> Serving<'a> {
             return Ok(Some(Row { incoming, share, task: Task::PassOn(place) }));
         }
         let Some(schema) = decoder.unknown(incoming.value.as_deref()) else {
-            let envelope = decoder.decode_known(incoming.value.as_deref());
+            let envelope = decoder.decode_known::<Unproved>(incoming.value.as_deref());
             return Ok(Some(self.row(incoming, envelope)));
         };
         self.member.pause([&incoming.partition])?;
@@ -272,7 +274,7 @@ impl<'a> Serving<'a> {
         for (incoming, answer) in self.held.answered(&ground.registry, runtime) {
             self.member.resume([&incoming.partition])?;
             let value = incoming.value.as_deref();
-            let envelope = answer.map_err(DecodeError::from).and_then(|()| decoder.decode_known(value));
+            let envelope = answer.map_err(DecodeError::from).and_then(|()| decoder.decode_known::<Unproved>(value));
             rows.push(self.row(incoming, envelope));
         }
         if was != self.held.why().is_some() {
@@ -282,11 +284,11 @@ impl<'a> Serving<'a> {
     }
 
     /// A row with its envelope, or with one made up around its bytes.
-    fn row(&self, incoming: Incoming, envelope: Result<Envelope, DecodeError>) -> Row {
+    fn row(&self, incoming: Incoming, envelope: Result<Unproved, DecodeError>) -> Row {
         let source = self.router.source_of(&incoming.partition);
         let share = Share { source: source.to_owned(), partition: incoming.partition.number };
         let mark = Mark::read(|name| incoming.headers.get(name));
-        let fault = match envelope {
+        let fault = match envelope.map(Envelope::from) {
             // A receiver takes no such id; as a key it could make a marker that Kafka does not take.
             Ok(envelope) if envelope.event_id.len() > MAX_EVENT_ID_BYTES => "its event id is too long".to_owned(),
             Ok(envelope) => return Row { incoming, share, task: Task::Decide(Box::new(envelope), mark) },
@@ -295,7 +297,7 @@ impl<'a> Serving<'a> {
         let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
         tracing::error!(?at, fault, "a row of received is no envelope");
         let envelope = Box::new(undecodable(&incoming, source, Timestamp::now()));
-        Row { incoming, share, task: Task::Decide(envelope, mark) }
+        Row { incoming, share, task: Task::SetAside(envelope, mark) }
     }
 
     /// The client words one absence in many ways; the first says it.

@@ -1,5 +1,6 @@
 //! A batch written: one transaction with records, markers and offsets, then the state.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use super::decide::{Decision, Question, decide};
 use super::error::Again;
 use super::serve::{Row, Serving, Task};
 use super::state::{Overlay, Share};
-use crate::event::Timestamp;
-use crate::kafka::group::Partition;
+use crate::event::{Envelope, Timestamp};
+use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::transaction::TransactionError;
 use crate::lifecycle::failpoint;
 use crate::outcome::RouterOutcome;
@@ -79,6 +80,18 @@ impl Serving<'_> {
             .collect()
     }
 
+    /// The envelope with its evidence, for whoever looks at what was set aside.
+    fn whole<'e>(&self, task: &Task, envelope: &'e Envelope, incoming: &Incoming) -> Cow<'e, Envelope> {
+        match task {
+            // What was read before is read again.
+            Task::Decide(..) => {
+                let whole = self.router.decoder.decode_known(incoming.value.as_deref());
+                whole.map_or(Cow::Borrowed(envelope), Cow::Owned)
+            }
+            Task::SetAside(..) | Task::PassOn(_) => Cow::Borrowed(envelope),
+        }
+    }
+
     /// Each row's outcome; none of one that was passed on, which has it where it then stands.
     fn write_rows(&self, rows: &[Row], overlay: &mut Overlay) -> Result<Vec<Option<RouterOutcome>>, Again> {
         let writer = Writer { cluster: &self.router.ground.cluster, encoders: &self.router.encoders };
@@ -87,7 +100,7 @@ impl Serving<'_> {
         let mut outcomes = Vec::with_capacity(rows.len());
         for Row { incoming, share, task } in rows {
             let (envelope, mark) = match task {
-                Task::Decide(envelope, mark) => (&**envelope, mark),
+                Task::Decide(envelope, mark) | Task::SetAside(envelope, mark) => (&**envelope, mark),
                 Task::PassOn(partition) => {
                     transactions.send(&passed_on(incoming, *partition))?;
                     outcomes.push(None);
@@ -110,13 +123,23 @@ impl Serving<'_> {
                     let event_id = &envelope.event_id;
                     tracing::warn!(source = envelope.source, event_id, reason, detail, "quarantined");
                     let why = Why { reason, detail: detail.as_deref(), settled: None };
-                    transactions.send(&writer.quarantined(envelope, &why, incoming, now)?)?;
+                    transactions.send(&writer.quarantined(
+                        &self.whole(task, envelope, incoming),
+                        &why,
+                        incoming,
+                        now,
+                    )?)?;
                 }
                 // The marker is forgotten after its window, what stands in quarantine is kept longer: without this row
                 // it would seem to wait for ever, and be replayed again.
                 _ if mark.is_some() => {
                     let why = Why { reason: outcome.name(), detail: None, settled: Some(outcome.name()) };
-                    transactions.send(&writer.quarantined(envelope, &why, incoming, now)?)?;
+                    transactions.send(&writer.quarantined(
+                        &self.whole(task, envelope, incoming),
+                        &why,
+                        incoming,
+                        now,
+                    )?)?;
                 }
                 _ => {}
             }
