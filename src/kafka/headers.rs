@@ -12,9 +12,17 @@ use crate::event::Envelope;
 const NAMES: [&str; 8] =
     ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type", "traceparent"];
 
-/// Headers of a record, in order, values as bytes.
+/// Headers of a record, in order. Their values stand one behind the other in one place: a record has eight of them, and
+/// every stage reads and writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(Cow<'static, str>, Vec<u8>)>);
+pub struct Headers {
+    /// Each name, and where its value ends.
+    names: Vec<(Cow<'static, str>, usize)>,
+    values: Vec<u8>,
+}
+
+/// Room for the values of most records.
+const USUAL_BYTES: usize = 256;
 
 /// What CloudEvents says of a record.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +57,30 @@ impl Headers {
             Some("application/avro"),
             event.traceparent,
         ];
-        Self(
-            NAMES
-                .into_iter()
-                .zip(all)
-                .filter_map(|(name, value)| value.map(|value| (Cow::Borrowed(name), value.as_bytes().to_vec())))
-                .collect(),
-        )
+        let mut headers = Self::with_room(NAMES.len());
+        for (name, value) in NAMES.into_iter().zip(all) {
+            if let Some(value) = value {
+                headers.put(Cow::Borrowed(name), value.as_bytes());
+            }
+        }
+        headers
+    }
+
+    fn with_room(count: usize) -> Self {
+        Self { names: Vec::with_capacity(count), values: Vec::with_capacity(USUAL_BYTES) }
+    }
+
+    fn put(&mut self, name: Cow<'static, str>, value: &[u8]) {
+        self.values.extend_from_slice(value);
+        self.names.push((name, self.values.len()));
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.names.iter().scan(0, |from, (name, end)| {
+            let value = self.values.get(std::mem::replace(from, *end)..*end)?;
+            Some((&**name, value))
+        })
     }
 
     /// The headers of an event in its `received` topic, whichever way it came there.
@@ -75,18 +100,18 @@ impl Headers {
     /// The last header of this name, as text.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
+        self.iter().filter(|(n, _)| *n == name).last().and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// These headers and one more.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.push((Cow::Owned(name.to_owned()), value.as_bytes().to_vec()));
+        self.put(Cow::Owned(name.to_owned()), value.as_bytes());
         self
     }
 
     pub(super) fn to_kafka(&self) -> OwnedHeaders {
-        self.0.iter().fold(OwnedHeaders::new_with_capacity(self.0.len()), |headers, (key, value)| {
+        self.iter().fold(OwnedHeaders::new_with_capacity(self.names.len()), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         })
     }
@@ -97,6 +122,8 @@ impl Headers {
             let ours = NAMES.iter().find(|name| **name == key);
             ours.map_or_else(|| Cow::Owned(key.to_owned()), |name| Cow::Borrowed(*name))
         };
-        Self(headers.iter().map(|h| (name(h.key), h.value.unwrap_or_default().to_vec())).collect())
+        let mut ours = Self::with_room(headers.count());
+        headers.iter().for_each(|header| ours.put(name(header.key), header.value.unwrap_or_default()));
+        ours
     }
 }

@@ -15,6 +15,9 @@ use crate::topics::{self, MAX_RECORD_BYTES};
 /// Room for a record's key, headers and framing beside its value.
 const FRAME_BYTES: usize = 64 * 1024;
 
+/// What a record takes beside its attributes, mostly: a frame that grows is copied.
+const BESIDE_ATTRIBUTES: usize = 1024;
+
 /// Why an event stands in quarantine, or does no longer wait there.
 pub(super) struct Why<'a> {
     /// Stable reason; the outcome's name where it is settled.
@@ -40,14 +43,15 @@ impl Writer<'_> {
         now: Timestamp,
     ) -> Result<Option<Outgoing>, AvroError> {
         let encoder = self.encoder(record.topic())?;
+        let room = record.attributes().len() + BESIDE_ATTRIBUTES;
         let value = match record {
-            Record::Invoice(r) => encoder.encode(r),
-            Record::Contract(r) => encoder.encode(r),
-            Record::Case(r) => encoder.encode(r),
-            Record::Compliance(r) => encoder.encode(r),
-            Record::Transaction(r) => encoder.encode(r),
-            Record::Review(r) => encoder.encode(r),
-            Record::Feed(r) => encoder.encode(r),
+            Record::Invoice(r) => encoder.encode_within(r, room),
+            Record::Contract(r) => encoder.encode_within(r, room),
+            Record::Case(r) => encoder.encode_within(r, room),
+            Record::Compliance(r) => encoder.encode_within(r, room),
+            Record::Transaction(r) => encoder.encode_within(r, room),
+            Record::Review(r) => encoder.encode_within(r, room),
+            Record::Feed(r) => encoder.encode_within(r, room),
         }?;
         if value.len() + FRAME_BYTES > MAX_RECORD_BYTES as usize {
             return Ok(None);
@@ -113,7 +117,7 @@ impl Writer<'_> {
             value = encoder.encode(shortened(&mut aside))?;
         }
         // Ours are a few hundred bytes; whoever wrote others has them in `received`.
-        let fits = row.headers.0.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() < FRAME_BYTES / 2;
+        let fits = row.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() < FRAME_BYTES / 2;
         let headers = if fits { row.headers.clone() } else { Headers::default() };
         Ok(Outgoing {
             topic: self.cluster.topic(topics::QUARANTINE),

@@ -64,8 +64,7 @@ impl<'a> Feeder<'a> {
     }
 
     async fn raw(&self, key: &str, value: Vec<u8>) {
-        let headers =
-            Headers(vec![("traceparent".into(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec())]);
+        let headers = Headers::default().with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let topic = self.installation.ground.cluster.topic("received.accbooks");
         let record = Outgoing { topic, partition: None, key: key.into(), value, headers, timestamp_ms: None };
         // What a broker did not answer for may stand there: a repeat is one more duplicate.

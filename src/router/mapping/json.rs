@@ -74,7 +74,7 @@ impl<'a> Json<'a> {
             Self::Bool(true) => out.push_str("true"),
             Self::Bool(false) => out.push_str("false"),
             Self::Number(number) => out.push_str(number),
-            Self::Text(text) => quote(text, out),
+            Self::Text(text) => quote(text, matches!(text, Cow::Borrowed(_)), out),
             Self::Array(array) => {
                 out.push('[');
                 for (n, item) in array.iter().enumerate() {
@@ -103,7 +103,7 @@ impl<'a> Object<'a> {
             if n > 0 {
                 out.push(',');
             }
-            quote(name, out);
+            quote(name, matches!(name, Cow::Borrowed(_)), out);
             out.push(':');
             value.write(out);
         }
@@ -137,8 +137,14 @@ fn index(token: &str) -> Option<usize> {
     is_plain.then(|| token.parse().ok()).flatten()
 }
 
-fn quote(text: &str, out: &mut String) {
+/// Writes a text of a body, which needs no escape where it `is_borrowed`: it stood there without one.
+fn quote(text: &str, is_borrowed: bool, out: &mut String) {
     out.push('"');
+    if is_borrowed {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'"' | b'\\' | 0..0x20)) {
         out.push_str(text.get(plain..at).unwrap_or_default());
@@ -161,6 +167,14 @@ fn quote(text: &str, out: &mut String) {
     }
     out.push_str(text.get(plain..).unwrap_or_default());
     out.push('"');
+}
+
+/// Where the first byte stands that is not simply a part of a text. Blocks without one are told as a whole, in vectors.
+fn end_of_plain(bytes: &[u8]) -> Option<usize> {
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let is_plain = |block: &&[u8]| !block.iter().fold(false, |any, byte| any | ends(byte));
+    let plain = bytes.chunks_exact(16).take_while(is_plain).count() * 16;
+    bytes.get(plain..)?.iter().position(ends).map(|at| plain + at)
 }
 
 struct Parser<'a> {
@@ -294,7 +308,7 @@ impl<'a> Parser<'a> {
         let mut built: Option<String> = None;
         loop {
             let rest = self.text.get(self.at..)?;
-            let plain = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+            let plain = end_of_plain(rest.as_bytes())?;
             let chunk = rest.get(..plain)?;
             self.at += plain;
             match self.next()? {
@@ -417,6 +431,19 @@ mod tests {
         }
         let many = (0..100).map(|n| format!(r#""m{}":{n}"#, n % 70)).collect::<Vec<_>>().join(",");
         compare(format!("{{{many}}}").as_bytes());
+    }
+
+    #[test]
+    fn a_plain_run_ends_where_it_ends() {
+        for end in [b'"', b'\\', 0, 0x1f] {
+            for at in 0..50 {
+                let mut text = vec![b'x'; at];
+                text.extend([end, b'"']);
+                assert_eq!(end_of_plain(&text), Some(at), "{end}");
+                assert_eq!(end_of_plain(&text[..at]), None);
+            }
+        }
+        assert_eq!(end_of_plain("\u{7f}\u{80}\u{1f600} ".repeat(9).as_bytes()), None);
     }
 
     #[test]

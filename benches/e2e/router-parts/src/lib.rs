@@ -119,9 +119,8 @@ impl Events {
         event.received_at = Timestamp::now();
         let event = event.clone();
         let headers = Headers::of_received(&event, None);
-        let headers = headers.0.iter().fold(OwnedHeaders::new_with_capacity(headers.0.len()), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value) })
-        });
+        let headers =
+            headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
         Ok(Row { value: self.envelopes.encode(&event)?, key: event.event_id, headers })
     }
 
