@@ -251,7 +251,7 @@ fn envelope(n: u8, body: usize) -> Envelope {
         received_at: Timestamp::from_micros(1_777_000_000_000_000 + i64::from(n)),
         content_type: Some("application/json".to_owned()),
         body_sha256: Sha256::of(&body),
-        body,
+        body: body.into(),
         unusable: None,
         test: None,
         evidence: Evidence::absent(),

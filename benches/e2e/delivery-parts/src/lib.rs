@@ -74,7 +74,7 @@ impl Records {
             received_at: Timestamp::now(),
             content_type: Some("application/json".to_owned()),
             body_sha256: Sha256::of(&body),
-            body: body.to_vec(),
+            body: body.to_vec().into(),
             unusable: None,
             test: None,
             evidence: Evidence::absent(),

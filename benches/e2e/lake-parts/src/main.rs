@@ -119,7 +119,7 @@ fn envelope(source: &str, event_type: &str, template: &Template, n: u64, receive
         received_at,
         content_type: Some("application/json".to_owned()),
         body_sha256: Sha256::of(&body),
-        body,
+        body: body.into(),
         unusable: None,
         test: None,
         evidence: Evidence {
