@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -72,6 +73,15 @@ pub(super) fn only_get(request: Uuid) -> Response<Full<Bytes>> {
     let mut response = webhook(Answer::MethodNotAllowed, None, request);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
+}
+
+/// The same answer as `HEAD` has it: with the length of a body, and none.
+pub(super) fn without_body(answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Full::default())
 }
 
 /// Seconds until a repeat makes sense. Short: a provider that obeys must not lose its attempts to waiting (AccBooks

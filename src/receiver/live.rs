@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::http::header::FORWARDED;
 use axum::http::request::Parts;
@@ -11,12 +11,14 @@ use axum::http::{HeaderMap, HeaderName};
 
 use super::error::Error;
 use super::forwarded;
+use super::meters::Meters;
 use crate::config::{self, ClientCa, IpRanges, Source};
 use crate::event::Sha256;
 use crate::outcome::Answer;
 use crate::server::Caller;
 use crate::server::client::ClientAuth;
 use crate::server::tls;
+use crate::telemetry::Metrics;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -32,6 +34,7 @@ pub struct Live {
 pub(super) struct Served {
     pub(super) source: Source,
     client: Option<Arc<ClientAuth>>,
+    meters: OnceLock<Meters>,
 }
 
 impl Live {
@@ -46,7 +49,10 @@ impl Live {
             let client = source.client.as_ref().map(ClientAuth::new).transpose();
             let client = client.map_err(|error| Error::Tls(error.into()))?.map(Arc::new);
             asked.extend(source.client.as_ref().map(|client| client.ca.clone()));
-            by_path.insert(source.path.clone(), Arc::new(Served { source: source.clone(), client }));
+            by_path.insert(
+                source.path.clone(),
+                Arc::new(Served { source: source.clone(), client, meters: OnceLock::new() }),
+            );
         }
         let settings = receiver.tls.as_ref().map(|tls| tls::Settings::new(&tls.identity, &asked)).transpose();
         let tls = settings.map_err(|error| Error::Tls(error.into()))?;
@@ -75,6 +81,11 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
 }
 
 impl Served {
+    /// Its counters.
+    pub(super) fn meters(&self, metrics: &Metrics) -> &Meters {
+        self.meters.get_or_init(|| Meters::new(metrics, &self.source))
+    }
+
     /// Whether a request may come to this source from there; with the fingerprint of the client certificate that was
     /// asked for.
     ///

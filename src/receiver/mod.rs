@@ -31,7 +31,8 @@
 //! | `trace` | `traceparent`, taken or made (pure) |
 //! | `publish` | where an event becomes durable: Kafka, or the spool |
 //! | `lane` | one source's way to Kafka, and how long it may take |
-//! | `durable` | where that was, or why nowhere |
+//! | `durable` | where that was, or why nowhere
+//! | `meters` | what is counted of every event |
 //! | `breaker` | whether Kafka works now (pure) |
 //! | `horizon` | how long until a provider gives up what could not be taken (pure) |
 //! | `drain` | from the spool to Kafka |
@@ -56,6 +57,7 @@ mod keep;
 mod lane;
 mod live;
 mod members;
+mod meters;
 mod publish;
 mod record;
 mod report;

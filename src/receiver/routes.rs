@@ -51,11 +51,13 @@ pub(super) struct Receiver {
 /// could not follow, and its layers would cost as much as the signature does.
 pub(super) fn welcome(receiver: Arc<Receiver>, caller: Caller) -> impl Answers<Response = Response<Full<Bytes>>> {
     let shared = Arc::new((receiver, caller));
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
         async move {
             let (receiver, caller) = &*shared;
-            Ok::<_, Infallible>(receiver.answer(request, caller).await)
+            let is_head = request.method() == Method::HEAD;
+            let answer = receiver.answer(request, caller).await;
+            Ok::<_, Infallible>(if is_head { answer::without_body(answer) } else { answer })
         }
     })
 }
@@ -99,7 +101,10 @@ impl Receiver {
         let waits = head.headers.contains_key(header::EXPECT);
         match self.take(&served, (from, caller), head, &mut body, id, arrived).await {
             Ok((answer, event_id)) => {
-                self.count(&source.name, answer);
+                match answer {
+                    Answer::Accepted => served.meters(&self.role.metrics).accepted.inc(),
+                    _ => self.count(&source.name, answer),
+                }
                 answer::webhook(answer, Some(&event_id), id)
             }
             Err(answer) => {
@@ -144,17 +149,14 @@ impl Receiver {
         let raw = RawRequest { id, peer: from, client_certificate, headers, body: whole, received_at };
         let whole_at = Instant::now();
         let verified = raw.verify(source)?;
-        self.role.metrics.signature_matches.with_label_values(&[&source.name, verified.key_id()]).inc();
+        let meters = served.meters(&self.role.metrics);
+        meters.matched(verified.key_id());
 
         let read = extract::extract(source, &verified);
         let envelope = evidence::envelope(source, &verified, &read, &self.role.instance);
         let traceparent = trace::traceparent(&verified.request().headers, id);
         match self.publisher.publish(&envelope, &traceparent, arrived).await {
-            Ok(durable) => {
-                let seconds = whole_at.elapsed().as_secs_f64();
-                let labels = [source.name.as_str(), durable.path()];
-                self.role.metrics.receiver_ack_seconds.with_label_values(&labels).observe(seconds);
-            }
+            Ok(durable) => meters.durable(durable, whole_at.elapsed()),
             Err(error) => {
                 report(source, &envelope.event_id, &error);
                 return Err(Answer::NotDurable);

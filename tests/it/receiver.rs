@@ -232,6 +232,14 @@ async fn refused_requests_leave_nothing_on_the_topic() {
 
     let large = vec![b' '; 3 << 20];
     running.deliver(&here, &large).await.is(Answer::BodyTooLarge);
+    for http in [reqwest::Client::new(), running.http.clone()] {
+        for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/nowhere", 404), (PATH, 405)] {
+            let head = http.head(format!("http://{}{path}", running.at)).send().await.unwrap();
+            let length: usize = head.headers()["content-length"].to_str().unwrap().parse().unwrap();
+            assert_eq!((head.status().as_u16(), length > 0), (status, true), "{path}");
+            assert!(head.bytes().await.unwrap().is_empty(), "{path}: a look has a length and no body");
+        }
+    }
     let expecting = format!(
         "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n"
     );
