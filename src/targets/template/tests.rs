@@ -213,9 +213,11 @@ fn members_of_a_record_are_those_of_its_json() {
                 tried += 1;
                 // Without a record beside the scope, all but the whole record goes through the engine.
                 let engine = compiled.build(&templates, &whole, &Json::Null);
-                let expected = if compiled.is_record() { Ok(json.clone()) } else { engine };
-                assert_eq!(compiled.build(&templates, &by_member, &*record), expected, "{tree}");
-                assert_eq!(compiled.build(&templates, &whole, &json), expected, "{tree}");
+                // As text: equal tables may differ in their members' order.
+                let text = |built: Result<Json, TemplateError>| built.map(|json| json.to_string());
+                let expected = text(if compiled.is_record() { Ok(json.clone()) } else { engine });
+                assert_eq!(text(compiled.build(&templates, &by_member, &*record)), expected, "{tree}");
+                assert_eq!(text(compiled.build(&templates, &whole, &json)), expected, "{tree}");
             }
         }
     }

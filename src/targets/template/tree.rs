@@ -90,8 +90,9 @@ impl Leaf {
             Self::Literal(text) => Ok(Json::from(text.as_str())),
             Self::Record => Ok(record.whole()),
             Self::Member(name, expression) => match record.member(name) {
-                Some(value) => Ok(value),
-                None => templates.json(expression, scope),
+                Some(value) if !value.is_array() && !value.is_object() => Ok(value),
+                // Of tables the engine has an order of its own.
+                _ => templates.json(expression, scope),
             },
             Self::Value(expression) => templates.json(expression, scope),
             Self::Text(template) => templates.render(template, scope).map(Json::from),
