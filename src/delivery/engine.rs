@@ -243,7 +243,7 @@ impl<R> Engine<R> {
         // The rest of the places go on while the commit is under way.
         let allowed = self.window.allows(self.share, now);
         let scarce = self.plan.unsettled() >= allowed.unsettled || self.plan.resting() >= allowed.worth_a_commit();
-        let waits = self.plan.wants_commit(now) && (age >= BUSY_LINGER || !self.plan.is_backed_up(now));
+        let waits = self.plan.wants_commit(now) && (age >= BUSY_LINGER || !self.plan.is_backed_up());
         (age >= LINGER && (scarce || waits)) || (age >= IDLE_LINGER && self.plan.in_flight() == 0)
     }
 

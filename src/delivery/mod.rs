@@ -38,8 +38,8 @@
 //! paused, the clock that gives records up stands still.
 //!
 //! A step changes memory first and Kafka with the next transaction. Steps that end together share one: it is due as soon
-//! as something waits for it, soon where nothing else is under way, at the latest after `commit_every`. It is made beside
-//! the work: what ends meanwhile is for the next one. It holds
+//! as something waits for it, a little later where others are ready to take every place, soon where nothing else is under
+//! way, at the latest after `commit_every`. It is made beside the work: what ends meanwhile is for the next one. It holds
 //!
 //! | row | when |
 //! |---|---|

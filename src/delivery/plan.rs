@@ -345,9 +345,10 @@ impl<R> Plan<R> {
             || self.due.first_key_value().is_some_and(|((due, _), _)| *due <= now)
     }
 
-    /// Whether the next place at the target is someone's already, commit or not.
-    pub(super) fn is_backed_up(&self, now: Instant) -> bool {
-        !self.stalled && self.is_ready(now)
+    /// Whether the next place at the target is someone's already, commit or not. A parked key's record may have to be
+    /// fetched first, so that place is nobody's.
+    pub(super) fn is_backed_up(&self) -> bool {
+        !self.stalled && !self.live.is_empty()
     }
 
     /// What is known of the record of this try; none where the try is a stray.

@@ -294,9 +294,9 @@ fn places_that_others_are_ready_to_take_make_no_commit_pressing() {
     }
     let a = go(&mut plan, t0).unwrap();
     settle(&mut plan, &a, Then::Finish, t0);
-    assert!(plan.wants_commit(t0) && plan.is_backed_up(t0), "3 waits for it, and 2 goes before 3");
+    assert!(plan.wants_commit(t0) && plan.is_backed_up(), "3 waits for it, and 2 goes before 3");
     let b = go(&mut plan, t0).unwrap();
-    assert!(plan.wants_commit(t0) && !plan.is_backed_up(t0), "nothing goes before 3");
+    assert!(plan.wants_commit(t0) && !plan.is_backed_up(), "nothing goes before 3");
     commit(&mut plan, t0);
     read(&mut plan, "b", 15);
     settle(&mut plan, &b, Then::Finish, t0);
@@ -308,5 +308,5 @@ fn places_that_others_are_ready_to_take_make_no_commit_pressing() {
     }
     assert!(go(&mut plan, t0).is_some_and(|next| *next.record == 15));
     assert!(go(&mut plan, t0).is_none(), "the bound is to be committed first");
-    assert!(plan.wants_commit(t0) && !plan.is_backed_up(t0), "and only a commit lets 40 go");
+    assert!(plan.wants_commit(t0) && !plan.is_backed_up(), "and only a commit lets 40 go");
 }

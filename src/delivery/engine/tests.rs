@@ -9,6 +9,7 @@ mod end;
 mod flight;
 mod group;
 mod limits;
+mod linger;
 mod store;
 mod target;
 mod world;
