@@ -80,8 +80,8 @@ pub fn plain() -> Option<tls::Settings> {
     None
 }
 
-/// Serves until told to stop, each connection by what `welcome` makes for its other end; then accepts no more, lets what is in flight finish within `budget`, and returns.
-/// Errors of single connections and of accepting never end it.
+/// Serves until told to stop, each connection by what `welcome` makes for its other end; then accepts no more, lets what is
+/// in flight finish within `budget`, and returns. Errors of single connections and of accepting never end it.
 pub async fn serve<S, B>(
     listener: TcpListener,
     limits: Limits,
