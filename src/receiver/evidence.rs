@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, header};
+use hyper::{HeaderMap, header};
 
 use super::extract::Extract;
 use super::request::Verified;

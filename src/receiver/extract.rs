@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::http::HeaderMap;
+use hyper::HeaderMap;
 use serde_json::Value;
 
 use super::members::{Body, first_token};

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use axum::http::header::FORWARDED;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use hyper::header::FORWARDED;
+use hyper::header::{HeaderMap, HeaderName};
+use hyper::http::request::Parts;
 
 use super::error::Error;
 use super::forwarded;
@@ -77,7 +77,7 @@ impl Live {
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
-    headers.get_all(name).iter().map(axum::http::HeaderValue::as_bytes).collect()
+    headers.get_all(name).iter().map(hyper::header::HeaderValue::as_bytes).collect()
 }
 
 impl Served {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter};
-
 use super::durable::Durable;
 use crate::config::Source;
+use crate::outcome::Answer;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Histogram, IntCounter};
 
 /// One source's counters.
 pub(super) struct Meters {
@@ -22,7 +22,7 @@ impl Meters {
     /// Those of this source. They are shown from then on.
     pub(super) fn new(metrics: &Metrics, source: &Source) -> Self {
         let name = source.name.as_str();
-        let accepted = metrics.receiver_requests.with_label_values(&[name, crate::outcome::Answer::Accepted.name()]);
+        let accepted = metrics.receiver_requests.with_label_values(&[name, Answer::Accepted.name()]);
         let of_key = |id: &str| (id.to_owned(), metrics.signature_matches.with_label_values(&[name, id]));
         let ack = |durable: Durable| metrics.receiver_ack_seconds.with_label_values(&[name, durable.path()]);
         Self {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use axum::http::HeaderMap;
-use axum::http::request::Parts;
 use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::http::request::Parts;
 use uuid::Uuid;
 
 use crate::config::{Source, TimeAt};
@@ -136,8 +136,8 @@ pub(super) mod tests {
     pub(in super::super) fn raw(body: &[u8], headers: &[(&str, &[u8])]) -> RawRequest {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            map.append(name, axum::http::HeaderValue::from_bytes(value).unwrap());
+            let name = hyper::header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, hyper::header::HeaderValue::from_bytes(value).unwrap());
         }
         RawRequest {
             id: Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0001),
@@ -216,7 +216,7 @@ pub(super) mod tests {
     #[test]
     fn a_head_is_as_long_as_it_is_written() {
         let written = "POST /api/x?a=1\r\nhost: x\r\nx-n: 1\r\nx-n: 22\r\n";
-        let request = axum::http::Request::post("http://host/api/x?a=1").header("host", "x").header("x-n", "1");
+        let request = hyper::Request::post("http://host/api/x?a=1").header("host", "x").header("x-n", "1");
         let (head, ()) = request.header("x-n", "22").body(()).unwrap().into_parts();
         assert_eq!(head_bytes(&head), written.len() - " \r\n".len());
     }

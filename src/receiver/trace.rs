@@ -1,7 +1,7 @@
 //! `traceparent` of [W3C trace context](https://www.w3.org/TR/trace-context/#traceparent-header): the sender's where it
 //! is valid, else a new one. Pure.
 
-use axum::http::HeaderMap;
+use hyper::HeaderMap;
 use uuid::Uuid;
 
 /// The trace an event belongs to: the request's own, or one made of our id of the request, so that either leads to the

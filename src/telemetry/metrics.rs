@@ -1,9 +1,11 @@
 //! Every metric, once: name, help, labels. Handles are typed, so that a name or label cannot be misspelt elsewhere.
 
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+/// What one set of labels counts, held where it is counted often.
+pub use prometheus::{Histogram, IntCounter};
 
 /// One metric as documented.
 #[derive(Clone, Copy, Debug)]

@@ -26,7 +26,7 @@ const ROWS: &[&[&str]] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/kafka/"]),
     ("fjall", &["src/router/state/"]),
-    ("axum", &["src/server", "src/receiver/", "src/console/", "src/simulate/"]),
+    ("axum", &["src/console/", "src/simulate/"]),
     ("hyper_util", &["src/server", "src/receiver/", "src/console/", "src/simulate/"]),
     ("reqwest", &["src/kafka/registry.rs", "src/targets/", "src/simulate/"]),
     ("tokio_rustls", &["src/server/"]),
