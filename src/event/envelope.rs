@@ -160,8 +160,8 @@ pub struct Envelope {
     pub origin: Origin,
 }
 
-/// An envelope as it is routed: its evidence is passed over, since nothing is decided by it, and reading it costs as much as
-/// all the rest. A row that no receiver of ours wrote may so be routed though its evidence cannot be read.
+/// An envelope as it is routed: its evidence is passed over, since nothing is decided by it and it is a dozen texts. A row
+/// that no receiver of ours wrote may so be routed though its evidence cannot be read.
 #[derive(Deserialize)]
 pub struct Unproved {
     event_id: String,

@@ -57,8 +57,8 @@ fn relied_on(source: &Source) -> Vec<&str> {
     source.scheme.signed_headers().chain(named.into_iter().flatten()).collect()
 }
 
-/// Whether one of [`CREDENTIALS`] stands in the name. Each is looked for only where its first letter stands: searches for
-/// all of them, one after the other, cost as much as the rest of an envelope.
+/// Whether one of [`CREDENTIALS`] stands in the name. Each is looked for only where its first letter stands: eight
+/// searches of each name would be half of what a request's headers cost.
 fn may_carry_credential(name: &str) -> bool {
     let at = |n: usize| name.as_bytes().get(n..).unwrap_or_default();
     (0..name.len()).any(|n| match at(n).first() {

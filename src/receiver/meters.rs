@@ -1,5 +1,4 @@
-//! What is counted of every event of a source, looked up once: by their labels, counters cost as much as the signature's
-//! second block.
+//! What is counted of every event of a source, looked up once: by labels, each look-up takes a hash and a lock.
 
 use std::time::Duration;
 

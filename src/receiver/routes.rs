@@ -48,7 +48,7 @@ pub(super) struct Receiver {
 }
 
 /// Answers one connection's requests. Without a framework's routes: the sources' paths are those in force now, which it
-/// could not follow, and its layers would cost as much as the signature does.
+/// could not follow, and its layers box and clone something for each request.
 pub(super) fn welcome(receiver: Arc<Receiver>, caller: Caller) -> impl Answers<Response = Response<Full<Bytes>>> {
     let shared = Arc::new((receiver, caller));
     service_fn(move |request: Request<Incoming>| {

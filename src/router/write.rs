@@ -83,11 +83,15 @@ impl Serving<'_> {
     /// The envelope with its evidence, for whoever looks at what was set aside.
     fn whole<'e>(&self, task: &Task, envelope: &'e Envelope, incoming: &Incoming) -> Cow<'e, Envelope> {
         match task {
-            // What was read before is read again.
-            Task::Decide(..) => {
-                let whole = self.router.decoder.decode_known(incoming.value.as_deref());
-                whole.map_or(Cow::Borrowed(envelope), Cow::Owned)
-            }
+            Task::Decide(..) => match self.router.decoder.decode_known(incoming.value.as_deref()) {
+                Ok(whole) => Cow::Owned(whole),
+                // All else of it was read before. No receiver of ours writes such a row.
+                Err(error) => {
+                    let at = (&incoming.partition.topic, incoming.partition.number, incoming.offset);
+                    tracing::error!(?at, %error, "an event's evidence cannot be read: it is set aside without");
+                    Cow::Borrowed(envelope)
+                }
+            },
             Task::SetAside(..) | Task::PassOn(_) => Cow::Borrowed(envelope),
         }
     }
@@ -118,30 +122,22 @@ impl Serving<'_> {
             }
             let outcome = decision.outcome();
             outcomes.push(Some(outcome));
-            match &decision {
+            let why = match &decision {
                 Decision::Quarantine(reason, detail, _) => {
                     let event_id = &envelope.event_id;
                     tracing::warn!(source = envelope.source, event_id, reason, detail, "quarantined");
-                    let why = Why { reason, detail: detail.as_deref(), settled: None };
-                    transactions.send(&writer.quarantined(
-                        &self.whole(task, envelope, incoming),
-                        &why,
-                        incoming,
-                        now,
-                    )?)?;
+                    Some(Why { reason, detail: detail.as_deref(), settled: None })
                 }
                 // The marker is forgotten after its window, what stands in quarantine is kept longer: without this row
                 // it would seem to wait for ever, and be replayed again.
                 _ if mark.is_some() => {
-                    let why = Why { reason: outcome.name(), detail: None, settled: Some(outcome.name()) };
-                    transactions.send(&writer.quarantined(
-                        &self.whole(task, envelope, incoming),
-                        &why,
-                        incoming,
-                        now,
-                    )?)?;
+                    Some(Why { reason: outcome.name(), detail: None, settled: Some(outcome.name()) })
                 }
-                _ => {}
+                _ => None,
+            };
+            if let Some(why) = why {
+                let whole = self.whole(task, envelope, incoming);
+                transactions.send(&writer.quarantined(&whole, &why, incoming, now)?)?;
             }
             if let Some(seen) = decision.into_marker() {
                 transactions.send_followed(&writer.seen(&share.source, envelope, &seen, incoming)?)?;
