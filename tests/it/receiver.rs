@@ -232,14 +232,6 @@ async fn refused_requests_leave_nothing_on_the_topic() {
 
     let large = vec![b' '; 3 << 20];
     running.deliver(&here, &large).await.is(Answer::BodyTooLarge);
-    for http in [reqwest::Client::new(), running.http.clone()] {
-        for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/nowhere", 404), (PATH, 405)] {
-            let head = http.head(format!("http://{}{path}", running.at)).send().await.unwrap();
-            let length: usize = head.headers()["content-length"].to_str().unwrap().parse().unwrap();
-            assert_eq!((head.status().as_u16(), length > 0), (status, true), "{path}");
-            assert!(head.bytes().await.unwrap().is_empty(), "{path}: a look has a length and no body");
-        }
-    }
     let expecting = format!(
         "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n"
     );
@@ -359,6 +351,37 @@ async fn a_taken_port_and_missing_topics_end_it_with_a_reason() {
     assert!(matches!(error, Error::Layout(_)) && error.to_string().contains("received.accbooks"), "{error}");
 }
 
+/// Bytes of body that HTTP/2 sends in answer to `HEAD`, frame by frame (RFC 9113).
+async fn body_of_head(at: SocketAddr, path: &str) -> usize {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
+    // HPACK (RFC 7541): `:scheme: http` from the static table, the others as literals under its names.
+    let mut block = vec![0x86];
+    for (name, value) in [(2, "HEAD"), (4, path), (1, "receiver")] {
+        block.extend([name, u8::try_from(value.len()).unwrap()]);
+        block.extend(value.as_bytes());
+    }
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(SETTINGS);
+    sent.extend([0, 0, u8::try_from(block.len()).unwrap(), HEADERS, END_STREAM | 4, 0, 0, 0, 1]);
+    sent.extend(block);
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(&sent).await.unwrap();
+    let mut bytes = 0;
+    loop {
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).await.unwrap();
+        let length = usize::from(frame[1]) << 8 | usize::from(frame[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        let [_, _, _, kind, flags, .., id] = frame;
+        bytes += if (kind, id) == (0, 1) { length } else { 0 };
+        if kind <= HEADERS && id == 1 && flags & END_STREAM != 0 {
+            return bytes;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_is_spoken_and_silence_is_bounded() {
     let mut here = install("").await;
@@ -376,6 +399,17 @@ async fn http2_is_spoken_and_silence_is_bounded() {
     assert_eq!((accepted.version(), accepted.status().as_u16()), (reqwest::Version::HTTP_2, 200));
     let large = vec![b' '; 3 << 20];
     running.deliver(&here, &large).await.is(Answer::BodyTooLarge);
+    for http in [reqwest::Client::new(), running.http.clone()] {
+        for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/nowhere", 404), (PATH, 405)] {
+            let head = http.head(format!("http://{}{path}", running.at)).send().await.unwrap();
+            let length: usize = head.headers()["content-length"].to_str().unwrap().parse().unwrap();
+            assert_eq!((head.status().as_u16(), length > 0), (status, true), "{path}");
+            assert!(head.bytes().await.unwrap().is_empty(), "{path}: a look has a length and no body");
+        }
+    }
+    for path in ["/healthz", "/readyz", "/nowhere", PATH] {
+        assert_eq!(body_of_head(running.at, path).await, 0, "{path}: a client takes a body for a broken stream");
+    }
 
     let mut nothing = Vec::new();
     for stream in [&mut silent, &mut slow] {
