@@ -108,10 +108,13 @@ pub(super) async fn create(
     for level in ident.namespace().iter() {
         levels.push(level.clone());
         let namespace = NamespaceIdent::from_vec(levels.clone()).map_err(failed())?;
-        if !catalog.namespace_exists(&namespace).await.map_err(failed())?
-            && let Err(error) = catalog.create_namespace(&namespace, std::collections::HashMap::new()).await
-            // Someone else was quicker.
-            && error.kind() != ErrorKind::NamespaceAlreadyExists
+        if catalog.namespace_exists(&namespace).await.map_err(failed())? {
+            continue;
+        }
+        // Every table's writer does this at the same time, and not every catalog has a name for "already there": SQL's
+        // looks before it writes, and says what the database says when another one was quicker.
+        if let Err(error) = catalog.create_namespace(&namespace, std::collections::HashMap::new()).await
+            && !catalog.namespace_exists(&namespace).await.unwrap_or(false)
         {
             return Err(failed()(error));
         }

@@ -112,6 +112,27 @@ async fn of_many_writers_one_wins_each_round() {
     }
 }
 
+/// Each table of a lake is opened by a thread of its own: where there is no namespace yet, all of them make it.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_make_a_namespace_at_the_same_time_all_go_on() {
+    for round in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let lake = lake(&dir);
+        let first = catalog::open(&lake).await.unwrap();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..8 {
+            let (catalog, namespace) = (Arc::clone(&first), catalog::namespace(&lake).unwrap());
+            let wanted = Wanted { name: format!("feeds_{writer}"), ..feeds() };
+            writers.spawn(async move {
+                table::open(&catalog, &namespace, &wanted, None, "c").await.map(|opened| opened.made)
+            });
+        }
+        while let Some(opened) = writers.join_next().await {
+            assert!(opened.unwrap().unwrap(), "round {round}");
+        }
+    }
+}
+
 /// A catalog that does not say what it did.
 #[derive(Debug)]
 struct Mute {
