@@ -12,6 +12,7 @@ use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::{Config, Target};
 use crate::event::Timestamp;
+use crate::operate::open::{self, Open};
 use crate::operate::targets::{self, Known};
 
 #[derive(Debug, clap::Subcommand)]
@@ -61,10 +62,11 @@ fn list(config: &Config, json: bool) -> Result<Verdict, Failure> {
     for (name, target) in &config.targets {
         let known = known.get(name).cloned().unwrap_or_default();
         let instances = block_in_place(|| targets::instances(&ground, name))?;
+        let oldest = block_in_place(|| open::oldest(&ground, &runtime, name))?;
         if json {
-            rows.push(row(target, &known, &instances));
+            rows.push(row(target, &known, &instances, oldest.as_ref()));
         } else {
-            print::line(line(target, &known, &instances));
+            print::line(line(target, &known, &instances, oldest.as_ref()));
         }
     }
     if json {
@@ -83,7 +85,7 @@ fn state(known: &Known) -> &str {
     }
 }
 
-fn row(target: &Target, known: &Known, instances: &[String]) -> Value {
+fn row(target: &Target, known: &Known, instances: &[String], oldest: Option<&Open>) -> Value {
     json!({
         "name": target.name,
         "preset": target.description.name,
@@ -100,10 +102,17 @@ fn row(target: &Target, known: &Known, instances: &[String]) -> Value {
             "found_by": instance,
         })),
         "instances": instances,
+        "oldest_open": oldest.map(|open| json!({
+            "topic": open.topic,
+            "partition": open.partition,
+            "offset": open.offset,
+            "recorded_at": open.recorded.to_string(),
+            "deleted_at": open.deleted.map(|at| at.to_string()),
+        })),
     })
 }
 
-fn line(target: &Target, known: &Known, instances: &[String]) -> String {
+fn line(target: &Target, known: &Known, instances: &[String], oldest: Option<&Open>) -> String {
     let mut line = format!("{}: {}, takes {}", target.name, state(known), target.records.join(", "));
     if let Some(pause) = known.pause.as_ref().filter(|pause| pause.paused) {
         let why = pause.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
@@ -112,6 +121,10 @@ fn line(target: &Target, known: &Known, instances: &[String]) -> String {
     if let Some((trouble, until, instance)) = &known.window {
         let when = if *until > Timestamp::now() { "next try at" } else { "tried one by one since" };
         line = format!("{line}; {trouble} as {instance} found, {when} {until}");
+    }
+    if let Some(Open { topic, partition, offset, recorded, deleted }) = oldest {
+        let until = deleted.map_or_else(String::new, |at| format!(", which retention deletes at {at}"));
+        line = format!("{line}; waiting for it since {recorded}: {topic}/{partition}@{offset}{until}");
     }
     match instances {
         [] => format!("{line}; nobody delivers to it now"),

@@ -11,6 +11,7 @@ mod audit;
 pub mod dlq;
 mod error;
 pub mod grow;
+pub mod open;
 mod quarantine;
 mod read;
 pub mod replay;

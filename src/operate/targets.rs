@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::audit;
+use super::{OperateError, audit};
 use crate::avro::AvroError;
 use crate::event::{AuditEntry, ControlKind, Pause, TargetFact, Timestamp};
 use crate::kafka::admin::AdminError;
@@ -30,6 +30,9 @@ pub enum TargetsError {
     /// Who delivers cannot be found out.
     #[error(transparent)]
     Members(#[from] AdminError),
+    /// Topics cannot be read.
+    #[error(transparent)]
+    Read(#[from] OperateError),
     /// A row does not fit its schema.
     #[error(transparent)]
     Avro(#[from] AvroError),

@@ -45,6 +45,11 @@ async fn a_pause_reaches_every_instance_and_outlives_a_restart() {
     let erp = &listed["targets"][0];
     assert_eq!((erp["state"].as_str(), erp["pause"]["reason"].as_str()), (Some("paused"), Some("books are closed")));
     assert_eq!(erp["instances"].as_array().unwrap().len(), 2, "{erp}");
+    // What the pause holds back is read from the topics: it stands at a committed position, and its topic keeps it.
+    let open = &erp["oldest_open"];
+    let at = |name: &str| open[name].as_str().unwrap_or_default().to_owned();
+    assert!(at("recorded_at").starts_with("20") && at("deleted_at") > at("recorded_at"), "{erp}");
+    assert!(open["offset"].as_i64().is_some() && at("topic") == "invoices", "{erp}");
     let state = |state: &str| installation.metrics.target_state.with_label_values(&["erp", state]).get();
     assert_eq!((state("paused"), state("active")), (1, 0));
 
@@ -75,6 +80,13 @@ async fn a_pause_reaches_every_instance_and_outlives_a_restart() {
     assert_eq!(dead_letters(&installation).await, []);
     stop_both(&installation, roles).await;
     third.await.unwrap().unwrap();
+    let listed = run(&file, &["targets", "list", "--json"]).await;
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(
+        listed["targets"][0]["oldest_open"],
+        serde_json::Value::Null,
+        "all is finished, and its positions committed"
+    );
 
     let said = run(&file, &["targets", "pause", "elsewhere"]).await;
     assert_eq!((said.status.code(), target.requests().len()), (Some(2), 660), "{said:?}");
