@@ -151,4 +151,16 @@ mod tests {
             assert!(metric.name.starts_with("ledgerhook_") && metric.help.ends_with('.'), "{metric:?}");
         }
     }
+
+    /// A name that is misspelt in a rule would never alert anybody.
+    #[test]
+    fn the_documented_alerts_look_at_metrics_that_there_are() {
+        let document = include_str!("../../docs/alerts.md");
+        let words = document.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let named: Vec<&str> = words.filter(|word| word.starts_with("ledgerhook_")).collect();
+        assert!(named.len() > 5, "{named:?}");
+        for name in named {
+            assert!(DESCRIPTIONS.iter().any(|metric| metric.name == name), "{name}");
+        }
+    }
 }
