@@ -28,6 +28,9 @@ const SHOWN_PAUSE: Duration = Duration::from_millis(50);
 /// First wait for metadata. A cluster that refuses the connection is known to be away by then; one that says nothing is
 /// given [`REQUEST_TIMEOUT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Bound on one change, and on waiting until it is shown: the controller syncs its log to the disk for each, which on a
+/// busy disk takes longer than any question.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For taking over what the library has said meanwhile; a poll without time takes one line of many.
 const HEAR: Duration = Duration::from_millis(5);
 
@@ -232,7 +235,7 @@ impl Admin {
     /// A broker confirms a topic before every broker, itself included, shows it in its metadata: who checks right after
     /// creating would miss some.
     async fn until_shown(&self, topics: &[Topic]) -> Result<(), AdminError> {
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let deadline = Instant::now() + CHANGE_TIMEOUT;
         while self.existing(topics).await?.len() < topics.len() {
             if Instant::now() >= deadline {
                 let what = "show the topics it created".to_owned();
@@ -255,12 +258,12 @@ impl Admin {
         let what = format!("give {topic} {partitions} partitions");
         let more = NewPartitions::new(topic, partitions);
         let clients = self.clients();
-        let grown = clients.client.create_partitions([&more], &options()).await;
+        let grown = clients.client.create_partitions([&more], &changes()).await;
         let grown = grown.map_err(|cause| self.away(&clients, &what, &cause))?;
         if let Some(Err((_, code))) = grown.into_iter().next() {
             return Err(AdminError::Refused { what, code });
         }
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let deadline = Instant::now() + CHANGE_TIMEOUT;
         while has()? < partitions {
             if Instant::now() >= deadline {
                 return Err(AdminError::Refused { what, code: RDKafkaErrorCode::RequestTimedOut });
@@ -377,7 +380,7 @@ impl Admin {
         }
         let what = format!("create {name}");
         let clients = self.clients();
-        let made = clients.client.create_topics([&new], &options()).await;
+        let made = clients.client.create_topics([&new], &changes()).await;
         let made = made.map_err(|cause| self.away(&clients, &what, &cause))?;
         match made.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
@@ -403,7 +406,7 @@ impl Admin {
         let alter =
             settings.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |alter, (k, v)| alter.set(k, v));
         let clients = self.clients();
-        let answers = clients.client.alter_configs([&alter], &options()).await;
+        let answers = clients.client.alter_configs([&alter], &changes()).await;
         let answers = answers.map_err(|cause| self.away(&clients, &what, &cause))?;
         match answers.into_iter().next() {
             Some(Err((_, code))) => Err(AdminError::Refused { what, code }),
@@ -424,4 +427,8 @@ impl Admin {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+fn changes() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(CHANGE_TIMEOUT)).operation_timeout(Some(CHANGE_TIMEOUT))
 }
