@@ -318,9 +318,8 @@ async fn lost_answers(
     let cuts = cutting.count();
     assert!(cuts >= 100, "{cuts}");
     let unresolved = attempts(&installation).await.iter().filter(|a| a.outcome == AttemptOutcome::Unresolved).count();
-    // Each lost answer, and whatever the server was too slow for by itself. What was under way when a broker held up a
-    // transaction for longer than it may last is not written down: that it is sent again as a repeat is what counts.
-    assert!(unresolved * 10 >= cuts * 9, "{unresolved} of {cuts}");
+    // Each lost answer, and whatever the server was too slow for by itself.
+    assert!(unresolved >= cuts, "{unresolved} of {cuts}");
     assert_eq!(dead_letters(&installation).await.len(), 0);
     records
 }
