@@ -62,7 +62,11 @@ fn list(config: &Config, json: bool) -> Result<Verdict, Failure> {
     for (name, target) in &config.targets {
         let known = known.get(name).cloned().unwrap_or_default();
         let instances = block_in_place(|| targets::instances(&ground, name))?;
-        let oldest = block_in_place(|| open::oldest(&ground, &runtime, name))?;
+        // Where a topic was made anew under a position, the rest is what an operator needs all the more.
+        let oldest = block_in_place(|| open::oldest(&ground, &runtime, name)).unwrap_or_else(|error| {
+            tracing::warn!(target_name = name, %error, "its oldest open record cannot be told");
+            None
+        });
         if json {
             rows.push(row(target, &known, &instances, oldest.as_ref()));
         } else {

@@ -17,7 +17,8 @@ const QUEUED_KIB: u32 = 2 << 10;
 const ANSWER_BYTES: u32 = 2 << 20;
 /// Pause before more is asked for where enough waits: what waits is polled in less.
 const ENOUGH_PAUSE_MS: u32 = 20;
-/// Longest that the broker holds a fetch back while there is little.
+/// Bytes for which the broker holds a fetch back, and for how long at most.
+const ENOUGH_BYTES: u32 = 64 << 10;
 const PATIENCE_MS: u32 = 500;
 
 /// Why partitions cannot be read from where they were to be.
@@ -70,6 +71,7 @@ impl AssignedReader {
         // each of many readers.
         config
             .set("fetch.wait.max.ms", PATIENCE_MS.to_string())
+            .set("fetch.min.bytes", ENOUGH_BYTES.to_string())
             // Left alone, an answer may have 50 MB, and an application that pauses holds one for each reader.
             .set("queued.max.messages.kbytes", QUEUED_KIB.to_string())
             .set("fetch.max.bytes", ANSWER_BYTES.to_string())
