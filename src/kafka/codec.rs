@@ -53,6 +53,11 @@ impl Encoder {
         Ok(Self { id, schema: Arc::new(Schema::ours(name)?) })
     }
 
+    /// The schema it writes with, and its id.
+    pub(super) fn writes(&self) -> (u32, Arc<Schema>) {
+        (self.id, Arc::clone(&self.schema))
+    }
+
     /// Whether this framed value was written with the same schema, by its id.
     #[must_use]
     pub fn wrote(&self, bytes: &[u8]) -> bool {

@@ -149,7 +149,11 @@ impl Ground {
                 .lookup(&subject, topic.schema)
                 .await?
                 .ok_or(LayoutError::NotRegistered { subject, schema: topic.schema })?;
-            encoders.insert(topic.name.clone(), Encoder::new(topic.schema, id)?);
+            let encoder = Encoder::new(topic.schema, id)?;
+            // Most records are of these: the first ones after a start must not wait for a registry that is slow, or gone.
+            let (id, schema) = encoder.writes();
+            self.registry.remember(id, schema);
+            encoders.insert(topic.name.clone(), encoder);
         }
         Ok(Encoders(encoders))
     }

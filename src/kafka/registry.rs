@@ -187,16 +187,21 @@ impl Registry {
             Err(e) => return Err(e),
         };
         let schema = Arc::new(Schema::parse(&format!("of id {id}"), &text.schema)?);
+        self.remember(id, Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// Keeps the schema of an id that is known without asking for it.
+    pub(super) fn remember(&self, id: u32, schema: Arc<Schema>) {
         if let Ok(mut schemas) = self.schemas.write() {
             if schemas.len() >= MAX_CACHED_SCHEMAS {
                 schemas.clear();
             }
-            schemas.insert(id, Arc::clone(&schema));
+            schemas.insert(id, schema);
         }
-        Ok(schema)
     }
 
-    /// The schema of this id, if it was asked for before.
+    /// The schema of this id, if it is known without asking.
     #[must_use]
     pub fn cached(&self, id: u32) -> Option<Arc<Schema>> {
         self.schemas.read().ok()?.get(&id).cloned()
