@@ -78,19 +78,20 @@ async fn drain(config: &Config, folder: PathBuf, json: bool) -> Result<Verdict, 
     }
     tokio::task::block_in_place(|| spool.close());
     let status = spool.status();
+    let gone = before.events.saturating_sub(status.events).saturating_sub(status.undrainable);
     if json {
         print::line(json!({
             "folder": folder.display().to_string(),
-            "drained": before.events.saturating_sub(status.events).max(drained),
+            "drained": gone.max(drained),
             "left": status.to_json(),
         }));
     } else {
-        print::line(format_args!("{} events drained; {}", before.events - status.events, told(&folder, &status)));
+        print::line(format_args!("{} events drained; {}", gone.max(drained), told(&folder, &status)));
         warn(&status);
     }
     match failed {
         Some(error) => Err(error.into()),
-        None if status.is_empty() => Ok(Verdict::Done),
+        None if status.is_empty() && status.undrainable == 0 => Ok(Verdict::Done),
         None => Ok(Verdict::Failed),
     }
 }
@@ -108,6 +109,9 @@ fn told(dir: &Path, status: &Status) -> String {
 }
 
 fn warn(status: &Status) {
+    if status.undrainable > 0 {
+        eprintln!("warning: {} events could not be sent to Kafka and were set aside", status.undrainable);
+    }
     if status.lost_events > 0 || status.damaged_bytes > 0 {
         eprintln!("warning: {} events lost in {} damaged bytes", status.lost_events, status.damaged_bytes);
     }

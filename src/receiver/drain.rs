@@ -1,8 +1,11 @@
 //! Events from the spool to Kafka: in the spool's order, many under way at once, at a bounded rate.
 //!
-//! The producer's own time limit is long: as long as Kafka is away, what was handed to it waits there in its order, and
-//! nothing has to be sent again. Where a record fails all the same, everything from the first one not acknowledged is
-//! read and sent again; the router takes each event once.
+//! The producer's own time limit is long: while Kafka is away for a little, what was handed to it waits there in its
+//! order, and nothing has to be sent again. Where a record fails all the same, everything from the first one not
+//! acknowledged is read and sent again; the router takes each event once.
+//!
+//! An event of a source that is not configured stays, and everything behind it: it was acknowledged, and whoever
+//! configured that source can do it again. Only what no configuration could send is set aside.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,8 +26,10 @@ use crate::topics;
 /// Events under way at one time. At the default rate a quarter of a second's worth: more would not go faster, and a
 /// failure sends them again.
 const WINDOW: usize = 500;
-/// How long a record may stay with the producer.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// Bytes under way at one time, and one event more: bodies may be as large as `max_body`.
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+/// How long a record may stay with the producer. A client that never finds its way back is replaced after this long.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the producer waits to fill a batch: nobody waits for these.
 const LINGER: Duration = Duration::from_millis(20);
 /// The rate is kept over this long, so that not every event needs a timer.
@@ -41,6 +46,14 @@ pub enum DrainError {
     /// Kafka did not take a record.
     #[error(transparent)]
     Produce(#[from] ProduceError),
+    /// The next event is of a source that there is no topic for.
+    #[error(
+        "the spool holds events of source {name}, which is not configured: nothing from there on is drained until it is"
+    )]
+    NoSource {
+        /// Name of the source.
+        name: String,
+    },
     /// A segment cannot be opened.
     #[error("the spool cannot be read: {0}")]
     Read(#[from] std::io::Error),
@@ -68,7 +81,41 @@ enum Way {
     Unsendable(String),
 }
 
-type UnderWay = VecDeque<(Position, Timestamp, Way)>;
+/// Why an event cannot be made a record.
+enum Unprepared {
+    /// Its source is not configured.
+    NoSource(String),
+    /// Nothing would help.
+    Never(String),
+}
+
+/// Events under way in their order.
+#[derive(Default)]
+struct UnderWay {
+    events: VecDeque<(Position, Timestamp, Way, usize)>,
+    bytes: usize,
+}
+
+impl UnderWay {
+    fn push(&mut self, position: Position, received_at: Timestamp, way: Way, bytes: usize) {
+        self.events.push_back((position, received_at, way, bytes));
+        self.bytes += bytes;
+    }
+
+    fn pop(&mut self) -> Option<(Position, Timestamp, Way)> {
+        let (position, received_at, way, bytes) = self.events.pop_front()?;
+        self.bytes -= bytes;
+        Some((position, received_at, way))
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= WINDOW || self.bytes >= WINDOW_BYTES
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
 
 impl Drain {
     /// The way for this spool, at most `rate` events a second.
@@ -107,6 +154,10 @@ impl Drain {
                         tracing::warn!(%error, "the spool is not drained further for now");
                         told = text;
                     }
+                    // Waiting helps against most things, and not on the way down against this one.
+                    if finish.is_cancelled() && matches!(error, DrainError::NoSource { .. }) {
+                        return;
+                    }
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = sleep(PAUSE) => {}
@@ -122,11 +173,13 @@ impl Drain {
     /// At the first that fails. The next pass begins with it.
     pub(super) async fn pass(&mut self, stop: &CancellationToken) -> Result<u64, DrainError> {
         let mut sent = 0;
-        let mut under_way = UnderWay::new();
+        let mut under_way = UnderWay::default();
         let outcome = self.send_all(stop, &mut under_way, &mut sent).await;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             // What still waits in it would come between what is sent again.
-            self.producer.renew();
+            if !matches!(error, DrainError::NoSource { .. }) {
+                self.producer.renew();
+            }
             if let Some(reader) = &mut self.reader {
                 reader.rewind();
             }
@@ -163,13 +216,22 @@ impl Drain {
                         () = sleep_until(due) => {}
                     }
                 }
-                while under_way.len() >= WINDOW {
+                while under_way.is_full() {
                     self.settle(stop, under_way, sent).await?;
                 }
                 let (position, received_at) = (item.position, item.received_at);
+                let mut bytes = 0;
                 let way = match self.prepared(item) {
-                    Err(reason) => Way::Unsendable(reason),
+                    Err(Unprepared::Never(reason)) => Way::Unsendable(reason),
+                    Err(Unprepared::NoSource(name)) => {
+                        // What is before it does not wait for it.
+                        while !under_way.is_empty() {
+                            self.settle(stop, under_way, sent).await?;
+                        }
+                        return Err(DrainError::NoSource { name });
+                    }
                     Ok(record) => loop {
+                        bytes = record.value.len();
                         match self.producer.enqueue(&record) {
                             Ok(sending) => break Way::Sent(sending),
                             Err(error) if error.is_queue_full() && !under_way.is_empty() => {
@@ -180,7 +242,7 @@ impl Drain {
                         }
                     },
                 };
-                under_way.push_back((position, received_at, way));
+                under_way.push(position, received_at, way, bytes);
             }
         }
     }
@@ -192,7 +254,7 @@ impl Drain {
         under_way: &mut UnderWay,
         sent: &mut u64,
     ) -> Result<(), DrainError> {
-        let Some((position, received_at, way)) = under_way.pop_front() else { return Ok(()) };
+        let Some((position, received_at, way)) = under_way.pop() else { return Ok(()) };
         let failed = match way {
             Way::Unsendable(reason) => Some(reason),
             Way::Sent(sending) => {
@@ -218,14 +280,15 @@ impl Drain {
     }
 
     /// The record of an event, or why there can be none.
-    fn prepared(&self, item: Item) -> Result<Outgoing, String> {
-        let mut entry = item.entry.map_err(|error| error.to_string())?;
+    fn prepared(&self, item: Item) -> Result<Outgoing, Unprepared> {
+        let mut entry = item.entry.map_err(|error| Unprepared::Never(error.to_string()))?;
         entry.envelope.origin = Origin::Spool;
         let name = topics::received(&entry.envelope.source);
         let encoder = self.encoders.of(&name);
-        let encoder = encoder.ok_or_else(|| format!("no source {} is configured", entry.envelope.source))?;
+        let encoder = encoder.ok_or_else(|| Unprepared::NoSource(entry.envelope.source.clone()))?;
         let topic = self.cluster.topic(&name);
-        record(&topic, encoder, &entry.envelope, &entry.traceparent).map_err(|error| error.to_string())
+        let record = record(&topic, encoder, &entry.envelope, &entry.traceparent);
+        record.map_err(|error| Unprepared::Never(error.to_string()))
     }
 }
 

@@ -9,13 +9,14 @@
 //!   no request.
 //! - **On failure** of Kafka, or without its acknowledgement within the source's `ack_budget_percent`, the event goes to
 //!   the [spool](crate::spool) and is answered 200; while Kafka is known to be away, at once. Neither topics nor schemas
-//!   have to be seen for that. The spool drains to Kafka in its own order. Where it is full or fails too, the answer is
+//!   have to be seen for that. The spool drains to Kafka in its own order; an event of a source that is configured no
+//!   more waits there for it, with all behind it. Where it is full or fails too, the answer is
 //!   503 with `Retry-After`: the provider sends the event again. An event may come to Kafka by both ways; the router
 //!   takes it once.
 //! - **A crash** loses what was not answered; the provider repeats that.
 //! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`, `ledgerhook_receiver_direct`,
-//!   `ledgerhook_spool_events`, `ledgerhook_spool_bytes`, `ledgerhook_loss_horizon_seconds`,
-//!   `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
+//!   `ledgerhook_spool_events`, `ledgerhook_spool_bytes`, `ledgerhook_spool_set_aside_files`,
+//!   `ledgerhook_loss_horizon_seconds`, `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
 //!   [`RejectedRequests`](crate::telemetry::RejectedRequests), and nowhere else.
 //!
 //! | file | idea |

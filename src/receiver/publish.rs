@@ -268,6 +268,7 @@ impl Publisher {
             let status = spool.status();
             metrics.spool_events.set(i64::try_from(status.events).unwrap_or(i64::MAX));
             metrics.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
+            metrics.spool_set_aside_files.set(i64::try_from(status.set_aside.len()).unwrap_or(i64::MAX));
         }
         for (source, lane) in &self.lanes {
             let (left, forgotten) = lane.horizon.lock().unwrap_or_else(PoisonError::into_inner).left(now);

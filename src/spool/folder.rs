@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Disk, sync_folder};
 use super::error::OpenError;
@@ -14,6 +15,9 @@ use super::log;
 use super::status::SetAside;
 use crate::avro::Schema;
 
+/// Longer than a look takes; and how many of them a lock is tried.
+const INSTANT: Duration = Duration::from_millis(50);
+const TRIES: u32 = 10;
 /// What a head takes at most, and more.
 const HEAD_BYTES: u64 = 64 * 1024;
 
@@ -30,13 +34,15 @@ pub(super) fn own(folder: &Path) -> Result<File, OpenError> {
         sync_folder(above).map_err(io("sync the folder above"))?;
     }
     let file = File::open(folder).map_err(io("open the folder"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
-        Err(TryLockError::Error(cause)) => {
-            Err(OpenError::Io { what: "lock the folder", folder: folder.to_owned(), cause })
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // Someone who looks whether it is owned holds it for an instant.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(INSTANT),
+            Err(TryLockError::Error(cause)) => return Err(io("lock the folder")(cause)),
         }
     }
+    Err(OpenError::Locked { folder: folder.to_owned() })
 }
 
 /// Enters every segment of an earlier process into the ledger; the number for the next one. With `repair`, files that
@@ -99,8 +105,9 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
             Err(NoHead::Unfinished) => {
                 // No event in it was acknowledged: its head was to be durable first.
                 tracing::info!(file = name, bytes, "a segment of the spool was not finished when its process ended");
-                if repair {
-                    disk.remove(&name)?;
+                // A leftover that stays stops no start: nothing reads it, and no segment takes its number.
+                if repair && let Err(cause) = disk.remove(&name) {
+                    tracing::warn!(%cause, file = name, "it could not be removed");
                 }
                 continue;
             }
@@ -113,9 +120,13 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
             Err(NoHead::Damaged) => "both copies of its head are damaged or cannot be read".to_owned(),
         };
         tracing::error!(file = name, reason, "a segment of the spool cannot be read; it is kept for people to look at");
-        let file = if repair { log::aside(number) } else { name.clone() };
+        let mut file = name.clone();
         if repair {
-            disk.rename(&name, &file)?;
+            // Where it keeps its name it is found again at the next start.
+            match disk.rename(&name, &log::aside(number)) {
+                Ok(()) => file = log::aside(number),
+                Err(cause) => tracing::warn!(%cause, file = name, "it could not be given another name"),
+            }
         }
         known.set_aside.push(SetAside { file, reason });
     }

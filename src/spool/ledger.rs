@@ -72,6 +72,8 @@ pub(super) struct Known {
     /// Since when the disk has been busy with one group.
     pub(super) writing_since: Option<Instant>,
     pub(super) set_aside: Vec<SetAside>,
+    /// Events that were set aside.
+    pub(super) undrainable: u64,
     pub(super) lost_events: u64,
     pub(super) damaged_bytes: u64,
 }
@@ -124,6 +126,7 @@ impl Known {
             oldest_received_at: holding().filter_map(|segment| segment.received_at).min(),
             uncounted: u64::try_from(holding().filter(|segment| !segment.is_counted).count()).unwrap_or(u64::MAX),
             set_aside: self.set_aside.clone(),
+            undrainable: self.undrainable,
             lost_events: self.lost_events,
             damaged_bytes: self.damaged_bytes,
             failing: self.failing(),

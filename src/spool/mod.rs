@@ -31,6 +31,7 @@
 //! | `disk` | what is asked of a file system; tests put another one under it |
 //! | `log` | groups made durable, segments opened, closed and removed |
 //! | `writer` | its thread: everything that waits goes into one group |
+//! | `waiting` | a bound on the bytes that wait for it |
 //! | `reader` | durable entries in order, damage counted |
 //! | `ledger`, `status` | what is known of every segment; the sum of it |
 //! | `folder` | the lock, and what an earlier process left |
@@ -48,9 +49,11 @@ mod reader;
 mod status;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod writer;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,12 +73,15 @@ use crate::event::{Envelope, Timestamp};
 use disk::{Disk, Folder};
 use ledger::Ledger;
 use log::{Bounds, Log};
+use waiting::Waiting;
 use writer::{Command, write};
 
 /// Name of the schema of what is kept.
 const SCHEMA: &str = "Envelope";
 /// Entries that wait to be written; more are refused. Requests in flight are bounded before.
 const QUEUE: usize = 4096;
+/// Bytes that wait to be written; more are refused. Requests that gave up waiting for a slow disk have left theirs here.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Zeros written ahead of the records.
 const AHEAD: u64 = 1024 * 1024;
 
@@ -94,6 +100,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Spool {
     queue: SyncSender<Command>,
+    waiting: Waiting,
     disk: Arc<dyn Disk>,
     ledger: Arc<Ledger>,
     schema: Schema,
@@ -122,7 +129,8 @@ impl Spool {
             .spawn(move || write(log, &commands))
             .map_err(failed("start the writer"))?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { queue, disk, ledger, schema, appended: Notify::new(), writer, _lock: lock })
+        let waiting = Waiting::default();
+        Ok(Self { queue, waiting, disk, ledger, schema, appended: Notify::new(), writer, _lock: lock })
     }
 
     /// Makes an event durable. Dropped before it is done, the event may be in the spool all the same.
@@ -135,8 +143,9 @@ impl Spool {
         if payload.len() > format::MAX_PAYLOAD {
             return Err(SpoolError::TooLarge { bytes: payload.len() });
         }
+        let claim = self.waiting.claim(payload.len(), QUEUE_BYTES).ok_or(SpoolError::Busy)?;
         let (done, answer) = oneshot::channel();
-        self.queue.try_send(Command::Append { payload, done }).map_err(|error| match error {
+        self.queue.try_send(Command::Append { payload, done, claim }).map_err(|error| match error {
             TrySendError::Full(_) => SpoolError::Busy,
             TrySendError::Disconnected(_) => SpoolError::Closed,
         })?;
@@ -168,9 +177,14 @@ impl Spool {
     /// others are. Otherwise as [`Spool::acknowledged`].
     pub fn set_aside(&self, position: Position, received_at: Timestamp, reason: &str) {
         tracing::error!(segment = position.segment, sequence = position.sequence, reason, "an event cannot be drained");
-        if let Some(segment) = self.ledger.lock().segments.get_mut(&position.segment) {
+        let mut known = self.ledger.lock();
+        if let Some(segment) = known.segments.get_mut(&position.segment) {
             segment.keep.get_or_insert_with(|| format!("event {}: {reason}", position.sequence));
+            // Read again after a failure: counted once.
+            let is_new = position.sequence >= segment.acknowledged;
+            known.undrainable += u64::from(is_new);
         }
+        drop(known);
         self.acknowledged(position, received_at);
     }
 
@@ -200,14 +214,24 @@ impl Drop for Spool {
 }
 
 /// What a folder holds, without owning it; and whether a process does. Beside a running receiver it counts what that
-/// has drained of segments not yet removed. Blocks.
+/// has drained of segments not yet removed, also where one starts meanwhile. Blocks.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn look(folder: &Path) -> Result<(Status, bool), OpenError> {
+    match look_once(folder) {
+        // A receiver has started meanwhile, and drained what was there.
+        Err(OpenError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => look_once(folder),
+        looked => looked,
+    }
+}
+
+fn look_once(folder: &Path) -> Result<(Status, bool), OpenError> {
     let failed = |what| move |cause| OpenError::Io { what, folder: folder.to_owned(), cause };
     let lock = File::open(folder).map_err(failed("open the folder"))?;
-    let is_used = lock.try_lock().is_err();
+    let is_used = lock.try_lock_shared().is_err();
+    // Counting takes a while, in which a receiver that starts must find the folder free.
+    drop(lock);
     let disk: Arc<dyn Disk> = Arc::new(Folder(folder.to_owned()));
     let ledger = Arc::new(Ledger::default());
     folder::take_stock(&disk, &ledger, false).map_err(failed("look at its files"))?;

@@ -19,6 +19,8 @@ pub struct Status {
     pub oldest_received_at: Option<Timestamp>,
     /// Files kept under another name, since something in them could not be drained.
     pub set_aside: Vec<SetAside>,
+    /// Events that could not be drained since this process began: their files are among those kept.
+    pub undrainable: u64,
     /// Events known to be unreadable: between others that are not.
     pub lost_events: u64,
     /// Bytes that hold no whole record.
@@ -53,6 +55,7 @@ impl Status {
             "uncounted_segments": self.uncounted,
             "oldest_received_at": self.oldest_received_at.map(|at| at.to_string()),
             "set_aside": self.set_aside,
+            "undrainable_events": self.undrainable,
             "lost_events": self.lost_events,
             "damaged_bytes": self.damaged_bytes,
             "failing": self.failing,

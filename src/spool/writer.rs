@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::error::SpoolError;
 use super::ledger::Position;
 use super::log::Log;
+use super::waiting::Claim;
 
 /// Bytes written with one sync: what a slow disk writes in a fraction of a provider's deadline.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
@@ -20,7 +21,7 @@ const IDLE: Duration = Duration::from_millis(500);
 /// What the writer is told.
 pub(super) enum Command {
     /// To be made durable.
-    Append { payload: Vec<u8>, done: oneshot::Sender<Result<Position, SpoolError>> },
+    Append { payload: Vec<u8>, done: oneshot::Sender<Result<Position, SpoolError>>, claim: Claim },
     /// Something was acknowledged whole.
     Tidy,
     /// No more comes.
@@ -41,7 +42,7 @@ pub(super) fn write(mut log: Log, commands: &Receiver<Command>) {
         let mut next = first;
         while let Some(command) = next {
             match command {
-                Command::Append { payload, done } => group.push(payload, done),
+                Command::Append { payload, done, claim } => group.push(payload, done, claim),
                 Command::Tidy => group.tidy = true,
                 Command::End => {
                     group.commit(&mut log, &mut failed);
@@ -66,15 +67,18 @@ pub(super) fn write(mut log: Log, commands: &Receiver<Command>) {
 struct Group {
     payloads: Vec<Vec<u8>>,
     waiting: Vec<oneshot::Sender<Result<Position, SpoolError>>>,
+    /// Given back when the group ends.
+    claims: Vec<Claim>,
     bytes: usize,
     tidy: bool,
 }
 
 impl Group {
-    fn push(&mut self, payload: Vec<u8>, done: oneshot::Sender<Result<Position, SpoolError>>) {
+    fn push(&mut self, payload: Vec<u8>, done: oneshot::Sender<Result<Position, SpoolError>>, claim: Claim) {
         self.bytes += payload.len();
         self.payloads.push(payload);
         self.waiting.push(done);
+        self.claims.push(claim);
     }
 
     /// Writes, syncs and answers. Whoever does not wait any more has given up.

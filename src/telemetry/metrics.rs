@@ -58,6 +58,8 @@ metrics! {
         "Events in the spool that are not known to be on Kafka.";
     spool_bytes: IntGauge = "ledgerhook_spool_bytes" []
         "Bytes that the spool takes on its disk.";
+    spool_set_aside_files: IntGauge = "ledgerhook_spool_set_aside_files" []
+        "Files of the spool that are kept for people: something in them is damaged or could not be sent to Kafka.";
     loss_horizon_seconds: GaugeVec = "ledgerhook_loss_horizon_seconds" ["source"]
         "Seconds until the provider gives up the first event that was refused for want of durability; absent without one, 0 from then on for ten minutes.";
     signature_matches: IntCounterVec = "ledgerhook_signature_matches_total" ["source", "key_id"]

@@ -126,6 +126,46 @@ async fn a_spool_is_drained_without_its_receiver() {
     assert!(again.code == Some(0) && again.stdout.starts_with("0 events drained; 0 events in 0 files"), "{again:?}");
 }
 
+/// What was acknowledged stays until its source is configured again; what came before it is drained.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_source_that_is_gone_stay_in_the_spool() {
+    let here = install("").await;
+    let file = here.file();
+    let spool = here.data_dir.path().join("spool");
+    let mut running = Process::start(&file, &RECEIVER, &AWAY);
+    let receiver = running.address(&["the receiver listens"]).await;
+    for n in 0..4 {
+        assert_eq!(post(&here, &receiver, body(&format!("e{n}"), 10)).await.0, 200);
+    }
+    running.kill();
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    let without = here.data_dir.path().join("without.toml");
+    std::fs::write(
+        &without,
+        text.replace("[sources.accbooks]", "[sources.others]\npreset = \"accbooks\"\npath = \"/others\""),
+    )
+    .unwrap();
+    for command in [["topics", "apply"], ["schemas", "apply"]] {
+        assert_eq!(run(&without, &command).await.code, Some(0));
+    }
+    let refused = run(&without, &["spool", "drain", "--json"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("source accbooks, which is not configured"), "{}", refused.stderr);
+    let told: Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_eq!((&told["drained"], &told["left"]["events"]), (&0.into(), &4.into()), "{told}");
+    let mut running = Process::start(&without, &RECEIVER, &[]);
+    running.line(&["not drained further", "source accbooks"]).await;
+    running.terminate();
+    let ended = running.ended().await;
+    assert!(ended.stderr.contains("events stay in the spool until the next start events=4"), "{}", ended.stderr);
+    assert!(std::fs::read_dir(&spool).unwrap().all(|e| e.unwrap().path().extension().is_some_and(|e| e == "seg")));
+
+    let done = run(&file, &["spool", "drain"]).await;
+    assert!(done.code == Some(0) && done.stdout.starts_with("4 events drained; 0 events"), "{done:?}");
+    assert_eq!(rows(&here, "accbooks").await.len(), 4);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_refuses_says_how_long_providers_wait_and_takes_again_once_drained() {
     let mut here = install("[receiver.spool]\nmax_size = \"1MiB\"\nsegment_size = \"1MiB\"\n").await;

@@ -119,6 +119,24 @@ fn what_is_no_segment_stops_no_start() {
     assert_eq!(parts.log.commit(&[payload(9, 9)]).unwrap()[0].segment, 6);
 }
 
+/// What was left by a start that failed may be neither removed nor renamed: entries are taken and drained all the same.
+#[test]
+fn leftovers_that_stay_stop_no_start() {
+    let disk = Lossy::new(9);
+    written(&disk, 3);
+    disk.foreign(&log::name(2), &[]);
+    disk.foreign(&log::name(3), &vec![0x55; 20 * PAGE]);
+    disk.arm(1.0, u64::MAX);
+    let mut parts = open(&disk.arc(), BOUNDS).unwrap();
+    disk.arm(0.0, u64::MAX);
+    assert_eq!(parts.all().iter().map(|(_, p)| id(p)).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(parts.ledger.lock().status().set_aside[0].file, log::name(3));
+    assert_eq!(parts.log.commit(&[payload(9, 9)]).unwrap()[0].segment, 4);
+    let again = open(&disk.arc(), BOUNDS).unwrap();
+    assert_eq!(again.ledger.lock().status().set_aside[0].file, log::aside(3));
+    assert!(!disk.names().contains(&log::name(2)));
+}
+
 #[test]
 fn a_full_disk_or_spool_refuses_and_recovers() {
     let disk = Lossy::new(7);

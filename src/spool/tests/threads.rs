@@ -102,11 +102,37 @@ async fn what_cannot_be_drained_is_kept_under_another_name() {
     assert!(matches!(too_large, Err(SpoolError::TooLarge { .. })), "{too_large:?}");
     let batch = spool.reader().next_batch().unwrap().unwrap();
     let items: Vec<_> = batch.items().collect();
-    spool.set_aside(items[0].position, items[0].received_at, "no such source");
+    for _ in 0..2 {
+        spool.set_aside(items[0].position, items[0].received_at, "no such source");
+    }
     spool.acknowledged(items[1].position, items[1].received_at);
     spool.close();
     let status = spool.status();
     assert!(status.events == 0 && status.set_aside[0].reason.contains("no such source"), "{status:?}");
+    assert_eq!(status.undrainable, 1, "however often it was read");
     let names: Vec<_> = fs::read_dir(&options.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, [format!("{:020}.seg.damaged", 0).as_str()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_stands_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let spool = Spool::open(&options).unwrap();
+    spool.append(&envelope("one", vec![1; 100]), "").await.unwrap();
+    assert!(look(&options.folder).unwrap().1, "it is used");
+    assert!(matches!(Spool::open(&options), Err(OpenError::Locked { .. })));
+    drop(spool);
+    assert!(!look(&options.folder).unwrap().1, "it is used no more");
+    // Someone who looks holds it when the next process starts.
+    let looking = fs::File::open(&options.folder).unwrap();
+    looking.try_lock_shared().unwrap();
+    assert!(!look(&options.folder).unwrap().1, "who else looks does not use it");
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Spool::open(&options).map(drop));
+        // Not given back before the other one has found it taken, mostly; it is right either way.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        looking.unlock().unwrap();
+        opening.join().unwrap().unwrap();
+    });
 }
