@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use router_parts::{Events, PATIENCE, SOURCE, Writer, ground, number, with_repeats};
@@ -79,13 +80,15 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A read_committed consumer at the present ends of these topics.
+/// A read_committed consumer at the present ends of these topics, which it has reached: a client's first fetch is of the
+/// one partition that it was assigned first, and waits half a second for it.
 fn reader(brokers: &str, topics: &[String]) -> anyhow::Result<BaseConsumer> {
     let reader: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "router-bench")
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
         .create()?;
     let mut assigned = TopicPartitionList::new();
     for topic in topics {
@@ -96,6 +99,17 @@ fn reader(brokers: &str, topics: &[String]) -> anyhow::Result<BaseConsumer> {
         }
     }
     reader.assign(&assigned)?;
+    let by = Instant::now() + PATIENCE;
+    let mut ends = 0;
+    while ends < assigned.count() {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
+            Some(Err(error)) => return Err(error.into()),
+            // Of an earlier run.
+            Some(Ok(_)) | None if Instant::now() < by => {}
+            Some(Ok(_)) | None => bail!("the reader has not reached {} ends", assigned.count() - ends),
+        }
+    }
     Ok(reader)
 }
 
@@ -118,7 +132,10 @@ fn read(reader: &BaseConsumer, first: u64, rows: u64, sent: &AtomicBool) -> anyh
             }
             continue;
         };
-        let record = record?;
+        let record = match record {
+            Err(KafkaError::PartitionEOF(_)) => continue,
+            record => record?,
+        };
         let at = Instant::now();
         let id = record.headers().and_then(|headers| headers.iter().find(|header| header.key == "ce_id"));
         let n = id.and_then(|id| number(id.value?)).context("a record without an event's id")?;
