@@ -48,7 +48,7 @@
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
 //! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew and compared |
-//! | `worker`, `board`, `run` | the loop of one table; health; all tables side by side |
+//! | `worker`, `tidy`, `board`, `run` | the loop of one table; an idle one moved on; health; all tables side by side |
 
 mod batch;
 mod board;
@@ -69,6 +69,7 @@ mod schema;
 mod sink;
 mod store;
 mod table;
+mod tidy;
 mod worker;
 
 pub use error::Error;

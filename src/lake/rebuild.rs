@@ -158,6 +158,8 @@ fn fill(
         let full = ground.cluster.topic(topic);
         let read = restore::read(&ground.cluster, &full, &all, PATIENCE, &|| failed.get(), |read| match read {
             _ if failed.get() => {}
+            // Only of what was read before.
+            Read::Gone(..) => {}
             Read::Record(record) => {
                 begins.entry((topic.clone(), record.partition.number)).or_insert(record.offset);
                 let schema = Arc::clone(table.metadata().current_schema());

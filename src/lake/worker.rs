@@ -1,6 +1,6 @@
 //! The loop of one table, on a thread of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::memory::{Advice, Memory};
 use super::pack::Packer;
 use super::position::{self, COMMIT, Position};
 use super::table::{self, Wanted};
+use super::tidy::{self, TidyError};
 use crate::config;
 use crate::event::ControlKind;
 use crate::kafka::assigned::{AssignedError, AssignedReader};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::produce::Producer;
-use crate::kafka::restore::{self, Read};
 use crate::kafka::{control, identity};
 use crate::telemetry::Metrics;
 use crate::topics::{CONTROL, DEAD_LETTERS};
@@ -47,8 +47,6 @@ const LOOK_SOON: Duration = Duration::from_secs(1);
 const TIDY_INTERVALS: u32 = 60;
 /// Dead letters on their way at one time.
 const LETTERS_AT_ONCE: usize = 500;
-/// Longest silence while that is looked for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all tables share.
 pub(super) struct Shared {
@@ -97,6 +95,15 @@ impl From<AssignedError> for End {
                 ))
             }
             AssignedError::Away(cause) => Self::Again(cause.to_string()),
+        }
+    }
+}
+
+impl From<TidyError> for End {
+    fn from(error: TidyError) -> Self {
+        match error {
+            TidyError::Assigned(gone) => gone.into(),
+            TidyError::Read(error) => Self::Again(error.to_string()),
         }
     }
 }
@@ -314,24 +321,8 @@ impl Worker {
     /// topic's retention still holds back from taking the next record's place away, and a quiet table would seem to
     /// have lost records.
     fn tidy(&mut self, session: &mut Session) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let mut to = session.batch.to.clone();
-        for (topic, at) in &mut to.topics {
-            let from: BTreeMap<i32, Option<i64>> =
-                at.next.iter().map(|(number, next)| (*number, Some(*next))).collect();
-            if from.is_empty() || !self.wanted.topics.contains(topic) {
-                continue;
-            }
-            let full = shared.ground.cluster.topic(topic);
-            let seen = std::cell::RefCell::new(BTreeSet::new());
-            let stop = || !seen.borrow().is_empty() || shared.stop.is_cancelled();
-            let read = restore::read(&shared.ground.cluster, &full, &from, PATIENCE, &stop, |read| match read {
-                Read::Record(record) => drop(seen.borrow_mut().insert(record.partition.number)),
-                Read::Ended(number, end) if !seen.borrow().contains(&number) => drop(at.next.insert(number, end)),
-                Read::Ended(..) => {}
-            });
-            read.map_err(|error| End::Again(error.to_string()))?;
-        }
+        let Shared { ground, stop, .. } = &*self.shared;
+        let to = tidy::reach(&ground.cluster, &self.wanted.topics, &session.batch.to, stop)?;
         session.committed_at = Instant::now();
         if to == session.batch.to {
             return Ok(());

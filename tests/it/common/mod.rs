@@ -14,6 +14,7 @@ pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod way;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ use ledgerhook::kafka::layout::{Encoders, Ground};
 use ledgerhook::lifecycle::Role;
 use ledgerhook::telemetry::{Health, Metrics, RejectedRequests};
 use ledgerhook::topics;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 /// Secret of the source `accelex` in every installation.
@@ -182,6 +186,18 @@ impl Installation {
             let direct = r#"ledgerhook_receiver_direct{source="accbooks"} 1"#;
             eventually("events go to Kafka", || self.metrics.render().contains(direct)).await;
         }
+    }
+
+    /// Deletes what stands before these offsets of a topic's partitions (without prefix), as retention does.
+    pub(crate) async fn delete_before(&self, topic: &str, offsets: &BTreeMap<i32, i64>) {
+        let mut list = TopicPartitionList::new();
+        for (number, offset) in offsets {
+            list.add_partition_offset(&self.ground.cluster.topic(topic), *number, Offset::Offset(*offset)).unwrap();
+        }
+        let brokers = self.config.kafka.bootstrap_servers.join(",");
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+        admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     /// Every committed record of a topic (without prefix), in order within each partition.
