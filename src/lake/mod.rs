@@ -43,7 +43,7 @@
 //! |---|---|
 //! | `schema`, `datum`, `plan`, `sink` | columns of an Avro schema, its tree, and the way of a record into columns: pure |
 //! | `position` | how far a table is, and what a table as found says of that: pure |
-//! | `batch`, `memory` | what was read, and what holds it |
+//! | `batch`, `letters`, `memory` | what was read, what of it does not fit, and what holds it |
 //! | `files`, `pack` | rows to files, and the one thread that does it |
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
@@ -58,6 +58,7 @@ mod datum;
 mod error;
 mod fence;
 mod files;
+mod letters;
 mod maintain;
 mod memory;
 mod pack;

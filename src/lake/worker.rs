@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{Batch, Ways, outgoing};
+use super::batch::{Batch, Ways};
 use super::board::Board;
 use super::catalog;
 use super::commit::{CommitError, commit};
 use super::error::{Error, told};
+use super::letters::{self, LetterError};
 use super::memory::{Advice, Memory};
 use super::pack::Packer;
 use super::position::{self, COMMIT, Position};
@@ -45,8 +46,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// An idle table is brought past the marks that transactions leave behind records after this many commit intervals.
 const TIDY_INTERVALS: u32 = 60;
-/// Dead letters on their way at one time.
-const LETTERS_AT_ONCE: usize = 500;
 
 /// What all tables share.
 pub(super) struct Shared {
@@ -95,6 +94,15 @@ impl From<AssignedError> for End {
                 ))
             }
             AssignedError::Away(cause) => Self::Again(cause.to_string()),
+        }
+    }
+}
+
+impl From<LetterError> for End {
+    fn from(error: LetterError) -> Self {
+        match error {
+            LetterError::Row(_) => Self::Stopped(error.to_string()),
+            LetterError::Send(error) => Self::Again(error.to_string()),
         }
     }
 }
@@ -271,21 +279,7 @@ impl Worker {
             let topic = shared.ground.cluster.topic(DEAD_LETTERS);
             let unknown = || End::Again("the dead letters have no schema".to_owned());
             let encoder = shared.encoders.of(DEAD_LETTERS).ok_or_else(unknown)?;
-            let mut letters = batch.letters.iter().zip(std::mem::take(&mut batch.keys));
-            loop {
-                let mut sent = Vec::new();
-                for (letter, key) in letters.by_ref().take(LETTERS_AT_ONCE) {
-                    let row = outgoing(topic.clone(), encoder, key, letter);
-                    let row = row.map_err(|error| End::Stopped(format!("cannot write a dead letter: {error}")))?;
-                    sent.push(shared.producer.enqueue(&row).map_err(|error| End::Again(error.to_string()))?);
-                }
-                if sent.is_empty() {
-                    break;
-                }
-                for sending in sent {
-                    sending.await.map_err(|error| End::Again(error.to_string()))?;
-                }
-            }
+            letters::send(&shared.producer, &topic, encoder, std::mem::take(&mut batch.letters)).await?;
             // Its records are given back with the last file, however long the commit takes.
             let written = if rows > 0 { shared.packer.pack(&session.table, id, batch.rows).await } else { Ok(vec![]) };
             let written = written.map_err(|error| End::Again(format!("cannot write: {}", told(&error))))?;
