@@ -47,17 +47,20 @@
 //! | `files`, `pack` | rows to files, and the one thread that does it |
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
-//! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew and compared |
+//! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew |
+//! | `compare`, `fingerprint` | two tables compared, by every value of their rows |
 //! | `worker`, `tidy`, `board`, `run` | the loop of one table; an idle one moved on; health; all tables side by side |
 
 mod batch;
 mod board;
 mod catalog;
 mod commit;
+mod compare;
 mod datum;
 mod error;
 mod fence;
 mod files;
+mod fingerprint;
 mod letters;
 mod maintain;
 mod memory;
@@ -73,7 +76,8 @@ mod table;
 mod tidy;
 mod worker;
 
+pub use compare::Compared;
 pub use error::Error;
 pub use maintain::{LEAST_ORPHAN_AGE, Maintain, Maintained, maintain};
-pub use rebuild::{Compared, Rebuilt, rebuild};
+pub use rebuild::{Rebuilt, rebuild};
 pub use run::{Settings, run};
