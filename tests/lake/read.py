@@ -48,8 +48,9 @@ def catalog(args):
 
 
 def amount_of(table):
-    """The column whose sum is looked at, where the table has one: an invoice's or a transaction's amount."""
-    return next((name for name in ["total_amount", "amount"] if name in table.schema().column_names), None)
+    """The column whose sum is looked at, where the table has one with decimals."""
+    amounts = ["total_amount", "amount", "gross_amount", "risk_score", "confidence"]
+    return next((name for name in amounts if name in table.schema().column_names), None)
 
 
 def by_pyiceberg(table):
