@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::readers::{count, python};
 use super::{assert_exact, invoice, local, produce, rows, start};
-use crate::common::{ENV, Installation, install};
+use crate::common::{ENV, Installation, cannot, install};
 
 /// A file system of its own, so small that it fills.
 struct Small(PathBuf);
@@ -28,7 +28,7 @@ impl Small {
         if made.as_ref().is_ok_and(|made| made.status.success()) {
             return Some(Self(at.to_owned()));
         }
-        eprintln!("skipped: no file system of its own may be mounted here: {made:?}");
+        cannot(&format!("no file system of its own may be mounted here: {made:?}"));
         None
     }
 
@@ -236,8 +236,7 @@ async fn a_catalog_in_postgres_that_is_cut_off_has_every_row_once() {
     let postgres = Postgres(dir.path().join("postgres"));
     let up = tokio::task::block_in_place(|| postgres.run("postgres"));
     if up.code() == Some(77) {
-        eprintln!("skipped: no Postgres here (Debian: postgresql)");
-        return;
+        return cannot("no Postgres can be had here, and none is installed (Debian: postgresql)");
     }
     assert!(up.success(), "{up}");
     let lake = format!(
