@@ -7,6 +7,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Largest record any of our topics takes, in bytes: a body at the limit (a quarter of this) fits as envelope, record,
 /// quarantine and dead letter.
 pub const MAX_RECORD_BYTES: u32 = 4 * 1024 * 1024;
+/// Room for a record's key, headers and Kafka's own framing beside its value.
+pub const FRAME_BYTES: usize = 64 * 1024;
+/// Largest value of a record, which leaves that room.
+pub const MAX_VALUE_BYTES: usize = MAX_RECORD_BYTES as usize - FRAME_BYTES;
 /// How long `seen` outlives the dedupe window: a day, and a segment's time on top.
 pub const SEEN_MARGIN: Duration = Duration::from_secs(2 * 86_400);
 

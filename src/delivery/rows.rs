@@ -18,11 +18,7 @@ use crate::kafka::group::Incoming;
 use crate::kafka::headers::Headers;
 use crate::kafka::produce::Outgoing;
 use crate::outcome::{DeadLetterEnd, DeadLetterReason};
-use crate::topics::{self, ATTEMPTS, DEAD_LETTERS, MAX_RECORD_BYTES};
-
-/// Room for key, headers and Kafka's own framing beside a row's value.
-const FRAME_BYTES: usize = 64 * 1024;
-const MAX_VALUE_BYTES: usize = MAX_RECORD_BYTES as usize - FRAME_BYTES;
+use crate::topics::{self, ATTEMPTS, DEAD_LETTERS, FRAME_BYTES, MAX_VALUE_BYTES};
 
 /// Encoders of one target's rows.
 #[derive(Clone, Debug)]
@@ -382,13 +378,7 @@ impl Rows {
             return Ok(value);
         }
         letter.attempts.iter_mut().for_each(|attempt| attempt.answer = None);
-        if let Some(bytes) = &mut letter.undecodable {
-            let (whole, room) = (bytes.len(), MAX_VALUE_BYTES - FRAME_BYTES);
-            bytes.truncate(room);
-            let detail = letter.detail.take().unwrap_or_default();
-            letter.detail =
-                Some(format!("{detail} (the first {room} of {whole} bytes; all stand in the record topic)"));
-        }
+        letter.shorten(MAX_VALUE_BYTES - FRAME_BYTES);
         encode(&letter)
     }
 }

@@ -113,6 +113,18 @@ pub struct DeadLetter {
     pub settled: Option<String>,
 }
 
+impl DeadLetter {
+    /// Cuts the bytes of an undecodable record down to the first `room`, and says so in the detail: with its names, they
+    /// can be more than Kafka takes. The record's place tells where all of them stand.
+    pub fn shorten(&mut self, room: usize) {
+        let Some(bytes) = self.undecodable.as_mut().filter(|bytes| bytes.len() > room) else { return };
+        let whole = bytes.len();
+        bytes.truncate(room);
+        let detail = self.detail.take().unwrap_or_default();
+        self.detail = Some(format!("{detail} (the first {room} of {whole} bytes; all stand in the record topic)"));
+    }
+}
+
 impl ToJson for DeadLetter {
     fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

@@ -99,6 +99,7 @@ pub fn read(
     let (mut known, mut end, mut fault) = (BTreeMap::new(), 0, None);
     let topic = ground.cluster.topic(CONTROL);
     restore::read(&ground.cluster, &topic, &BTreeMap::from([(0, None)]), BOUND, &|| false, |read| match read {
+        Read::Gone(..) => {}
         Read::Ended(_, offset) => end = offset,
         Read::Record(row) => match decoder.decode_blocking::<Control>(runtime, row.value.as_deref()) {
             Ok(fact) if fact.kind == kind => drop(known.insert(fact.name.clone(), fact)),

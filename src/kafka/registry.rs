@@ -19,6 +19,11 @@ use crate::config;
 
 /// Most schemas by id that are kept parsed. Ids come from records, which a stranger on the topic could invent.
 const MAX_CACHED_SCHEMAS: usize = 1000;
+/// Largest id that a registry gives: Confluent's are Java's integers. A larger one, which only a stranger's bytes have, is
+/// not asked for: Confluent's registry has no such path, and that answer is none about a schema.
+const MAX_ID: u32 = i32::MAX as u32;
+/// `error_code` of a registry that knows no schema of the id; the status alone is any server's for a wrong path.
+const SCHEMA_NOT_FOUND: u32 = 40403;
 
 /// Why the registry did not give what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,7 @@ pub enum RegistryError {
         detail: String,
     },
     /// It refused for good.
-    #[error("schema registry {url}: {what}: {status} {message}")]
+    #[error("schema registry {url}: {what}: {status} ({code}) {message}")]
     Refused {
         /// Address of the registry.
         url: String,
@@ -42,6 +47,8 @@ pub enum RegistryError {
         what: String,
         /// HTTP status.
         status: u16,
+        /// `error_code` of its answer; 0 where it has none.
+        code: u32,
         /// The registry's message.
         message: String,
     },
@@ -173,16 +180,22 @@ impl Registry {
     /// The schema of this id, from memory where it was asked before: ids never change their schema.
     ///
     /// # Errors
-    /// When the registry is away, does not know the id, or gives something that is no Avro schema.
+    /// When the registry is away, does not know the id, or gives something that is no Avro schema. A refusal counts as
+    /// away: an expired token or a proxy's page says nothing about the id, and whoever asks would give a record up for it.
     pub async fn schema(&self, id: u32) -> Result<Arc<Schema>, RegistryError> {
         if let Some(schema) = self.cached(id) {
             return Ok(schema);
         }
+        let unknown = || RegistryError::UnknownId { url: self.url.clone(), id };
+        if id > MAX_ID {
+            return Err(unknown());
+        }
         let what = format!("get schema {id}");
         let text: Text = match self.ask(Method::GET, &format!("/schemas/ids/{id}"), None, &what).await {
             Ok(text) => text,
-            Err(RegistryError::Refused { status: 404, .. }) => {
-                return Err(RegistryError::UnknownId { url: self.url.clone(), id });
+            Err(RegistryError::Refused { status: 404, code: SCHEMA_NOT_FOUND, .. }) => return Err(unknown()),
+            Err(RegistryError::Refused { url, what, status, code, message }) => {
+                return Err(RegistryError::Away { url, what, detail: format!("answered {status} ({code}) {message}") });
             }
             Err(e) => return Err(e),
         };
@@ -239,7 +252,8 @@ impl Registry {
             url: self.url.clone(),
             what: what.to_owned(),
             status: status.as_u16(),
-            message: format!("({}) {}", refusal.error_code, refusal.message.chars().take(500).collect::<String>()),
+            code: refusal.error_code,
+            message: refusal.message.chars().take(500).collect(),
         })
     }
 }
@@ -253,4 +267,69 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Address of a server that answers everything like this.
+    async fn answering(status: &'static str, body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                drop(stream.read(&mut [0; 4096]).await);
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                drop(stream.write_all(format!("{head}{body}").as_bytes()).await);
+            }
+        });
+        format!("http://{address}")
+    }
+
+    async fn ask(url: String, id: u32) -> Result<Arc<Schema>, RegistryError> {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let config = Config::defaults().unwrap_or_else(|faults| panic!("{faults}")).schema_registry;
+        Registry::new(&config::SchemaRegistry { url, ..config }).unwrap().schema(id).await
+    }
+
+    #[tokio::test]
+    async fn only_a_registry_that_says_so_does_not_know_an_id() {
+        for (status, body) in [
+            ("302 Found", ""),
+            ("400 Bad Request", "{}"),
+            ("401 Unauthorized", r#"{"error_code":40101,"message":"token expired"}"#),
+            ("403 Forbidden", "no"),
+            ("404 Not Found", "<html>no such page</html>"),
+            ("404 Not Found", r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+            ("404 Not Found", r#"{"error_code":40401,"message":"Subject not found"}"#),
+            ("429 Too Many Requests", ""),
+            ("500 Internal Server Error", ""),
+            ("200 OK", "<html>log in</html>"),
+        ] {
+            let error = ask(answering(status, body).await, 7).await.unwrap_err();
+            assert!(error.is_away(), "{status} {body}: {error}");
+            let (code, said) = (&status[..3], error.to_string());
+            assert!(said.contains("get schema 7") && (code == "200" || said.contains(code)), "{said}");
+            assert!(!body.contains("token expired") || said.contains("401 (40101) token expired"), "{said}");
+        }
+        let unknown = answering("404 Not Found", r#"{"error_code":40403,"message":"Schema 7 not found"}"#).await;
+        assert!(matches!(ask(unknown, 7).await, Err(RegistryError::UnknownId { id: 7, .. })));
+        let known = answering("200 OK", r#"{"schema":"\"int\""}"#).await;
+        assert!(ask(known, 7).await.is_ok());
+        let foreign = answering("200 OK", r#"{"schema":"message M {}","schemaType":"PROTOBUF"}"#).await;
+        assert!(matches!(ask(foreign, 7).await, Err(RegistryError::Schema(_))));
+    }
+
+    #[tokio::test]
+    async fn an_id_that_no_registry_gives_is_not_asked_for() {
+        // Nothing listens there: whoever asked would find it away.
+        let nowhere = "http://127.0.0.1:9".to_owned();
+        assert!(ask(nowhere.clone(), MAX_ID).await.unwrap_err().is_away());
+        assert!(matches!(ask(nowhere, MAX_ID + 1).await, Err(RegistryError::UnknownId { .. })));
+    }
 }

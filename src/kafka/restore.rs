@@ -58,6 +58,9 @@ pub enum RestoreError {
 /// What reading brings.
 #[derive(Debug)]
 pub enum Read {
+    /// Records of a partition that were to be read are gone, deleted for their age: it begins with this offset. Comes
+    /// before all else of it.
+    Gone(i32, i64),
     /// A committed record.
     Record(Incoming),
     /// A partition was read to its true end; the next record, whenever it comes, has this offset or a later one.
@@ -65,7 +68,7 @@ pub enum Read {
 }
 
 /// Reads partitions of one topic (Kafka's name), each from an offset, or from its first record where there is none or
-/// it is gone, to their true ends. A partition whose end is held back does not stop the others. Returns how many
+/// it is gone (which is said), to their true ends. A partition whose end is held back does not stop the others. Returns how many
 /// records it read; early, when `stop` says so. Blocks.
 ///
 /// # Errors
@@ -89,7 +92,9 @@ pub fn read(
             let partition = Partition { topic: topic.to_owned(), number: *number };
             return Err(RestoreError::EndsBefore { partition, end, from });
         }
-        // What lies before the first record was deleted for its age.
+        if from.is_some_and(|from| from < low) {
+            each(Read::Gone(*number, low));
+        }
         let start = from.unwrap_or(low).max(low);
         if start >= end {
             each(Read::Ended(*number, end));

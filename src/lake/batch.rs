@@ -8,21 +8,14 @@ use tokio::time::Instant;
 
 use super::datum::Avro;
 use super::error::Unfit;
+use super::letters::{Letter, letter};
 use super::memory::{Place, Slabs};
 use super::plan::{Keys, Plan};
 use super::position::Position;
-use crate::avro::AvroError;
 use crate::config::Commit;
-use crate::event::{DeadLetter, Timestamp};
-use crate::kafka::codec::{Encoder, split};
+use crate::kafka::codec::split;
 use crate::kafka::group::Incoming;
-use crate::kafka::headers::Headers;
-use crate::kafka::produce::Outgoing;
 use crate::kafka::registry::{Registry, RegistryError};
-use crate::outcome::DeadLetterReason;
-
-/// Name under which dead letters of the lake go, in place of a target's.
-pub(super) const TARGET: &str = "lake";
 
 /// A record on its way into a table.
 pub(super) struct Row {
@@ -62,9 +55,7 @@ impl Rows {
 /// What was read since the last commit.
 pub(super) struct Batch {
     pub(super) rows: Rows,
-    pub(super) letters: Vec<DeadLetter>,
-    /// Keys of the letters' records, in the same order.
-    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) letters: Vec<Letter>,
     /// Of rows and letters, as they stand in Kafka.
     pub(super) bytes: usize,
     pub(super) began: Option<Instant>,
@@ -75,7 +66,7 @@ pub(super) struct Batch {
 impl Batch {
     /// Nothing yet behind this position; `slabs`: for its records.
     pub(super) const fn new(to: Position, slabs: Slabs) -> Self {
-        Self { rows: Rows::new(slabs), letters: Vec::new(), keys: Vec::new(), bytes: 0, began: None, to }
+        Self { rows: Rows::new(slabs), letters: Vec::new(), bytes: 0, began: None, to }
     }
 
     /// What was read, and in its place a batch that begins behind it.
@@ -110,50 +101,12 @@ impl Batch {
             Ok(checked) => self.rows.add(topic, (partition, offset), checked, datum),
             Err(unfit) => {
                 tracing::warn!(%topic, partition, offset, %unfit, "a record does not fit its table and goes to the dead letters");
-                self.rows.slabs.count(value.len());
-                self.keys.push(record.key.unwrap_or_default());
-                self.letters.push(letter(topic, partition, offset, value, &unfit));
+                let letter = letter(topic, (partition, offset), record.key.unwrap_or_default(), value, &unfit);
+                self.rows.slabs.count(letter.bytes());
+                self.letters.push(letter);
             }
         }
     }
-}
-
-fn letter(topic: &str, partition: i32, offset: i64, value: Vec<u8>, unfit: &Unfit) -> DeadLetter {
-    let reason = match unfit {
-        Unfit::Undecodable(_) => DeadLetterReason::Undecodable,
-        _ => DeadLetterReason::DoesNotFit,
-    };
-    DeadLetter {
-        target: TARGET.to_owned(),
-        event_id: String::new(),
-        source: String::new(),
-        record_topic: topic.to_owned(),
-        record_partition: partition,
-        record_offset: offset,
-        record: None,
-        undecodable: Some(value),
-        reason: reason.name().to_owned(),
-        detail: Some(unfit.to_string()),
-        dead_at: Timestamp::now(),
-        attempts_total: 0,
-        attempts: Vec::new(),
-        replay_id: None,
-        settled: None,
-    }
-}
-
-/// The row of a dead letter for Kafka's `topic`.
-///
-/// # Errors
-/// When it does not fit its schema.
-pub(super) fn outgoing(
-    topic: String,
-    encoder: &Encoder,
-    key: Vec<u8>,
-    letter: &DeadLetter,
-) -> Result<Outgoing, AvroError> {
-    let value = encoder.encode(letter)?;
-    Ok(Outgoing { topic, partition: None, key, value, headers: Headers::default(), timestamp_ms: None })
 }
 
 /// The ways of records into one table, by the id of the schema they were written with.
@@ -207,6 +160,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::kafka::headers::Headers;
     use crate::lake::memory::Memory;
 
     /// A batch with so many dead letters of ten bytes.

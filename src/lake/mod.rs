@@ -43,21 +43,25 @@
 //! |---|---|
 //! | `schema`, `datum`, `plan`, `sink` | columns of an Avro schema, its tree, and the way of a record into columns: pure |
 //! | `position` | how far a table is, and what a table as found says of that: pure |
-//! | `batch`, `memory` | what was read, and what holds it |
+//! | `batch`, `letters`, `memory` | what was read, what of it does not fit, and what holds it |
 //! | `files`, `pack` | rows to files, and the one thread that does it |
 //! | `fence`, `commit`, `table` | the catalog that refuses who is out of date; one commit; a table made or found |
 //! | `catalog`, `store` | SQL and REST catalogs; local files and S3 |
-//! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew and compared |
-//! | `worker`, `board`, `run` | the loop of one table; health; all tables side by side |
+//! | `maintain`, `rebuild` | old snapshots and files removed; a table made anew |
+//! | `compare`, `fingerprint` | two tables compared, by every value of their rows |
+//! | `worker`, `tidy`, `board`, `run` | the loop of one table; an idle one moved on; health; all tables side by side |
 
 mod batch;
 mod board;
 mod catalog;
 mod commit;
+mod compare;
 mod datum;
 mod error;
 mod fence;
 mod files;
+mod fingerprint;
+mod letters;
 mod maintain;
 mod memory;
 mod pack;
@@ -69,9 +73,11 @@ mod schema;
 mod sink;
 mod store;
 mod table;
+mod tidy;
 mod worker;
 
+pub use compare::Compared;
 pub use error::Error;
 pub use maintain::{LEAST_ORPHAN_AGE, Maintain, Maintained, maintain};
-pub use rebuild::{Compared, Rebuilt, rebuild};
+pub use rebuild::{Rebuilt, rebuild};
 pub use run::{Settings, run};

@@ -1,13 +1,9 @@
 //! A table made anew from what Kafka holds, and compared with the one that is there.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Int32Type, Int64Type};
-use futures::TryStreamExt as _;
 use iceberg::table::Table;
 use iceberg::{Catalog, TableIdent};
 use tokio::runtime::Handle;
@@ -16,6 +12,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Ways};
 use super::commit::commit;
+use super::compare::{Begins, Compared, compare};
 use super::error::Error;
 use super::memory::Memory;
 use super::pack::file_bytes;
@@ -47,31 +44,6 @@ pub struct Rebuilt {
     pub compared: Option<Compared>,
     /// Name under which the old one stands now, where it was replaced.
     pub set_aside: Option<String>,
-}
-
-/// Two tables, row by row, by the place in Kafka; as far as both reach.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    /// Rows in both, and the same.
-    pub same: u64,
-    /// Rows in both that differ in event id or body hash.
-    pub differ: u64,
-    /// Rows that the old one lacks below its position.
-    pub missing: u64,
-    /// Rows that the old one has more than once.
-    pub double: u64,
-    /// Rows that the old one has, and Kafka still, but the new one not.
-    pub surplus: u64,
-    /// Rows of the old one that Kafka no longer holds.
-    pub older: u64,
-}
-
-impl Compared {
-    /// Whether the old table is right as far as Kafka can tell.
-    #[must_use]
-    pub const fn is_right(&self) -> bool {
-        self.differ == 0 && self.missing == 0 && self.double == 0 && self.surplus == 0
-    }
 }
 
 /// Makes the table `name` anew. With `replace`, or where there is none, it takes the name; otherwise it stands beside.
@@ -122,9 +94,6 @@ pub fn rebuild(
     Ok(rebuilt)
 }
 
-/// Where each partition of each topic began when it was read.
-type Begins = HashMap<(String, i32), i64>;
-
 fn fill(
     lake: &config::Lake,
     ground: &Arc<Ground>,
@@ -158,6 +127,8 @@ fn fill(
         let full = ground.cluster.topic(topic);
         let read = restore::read(&ground.cluster, &full, &all, PATIENCE, &|| failed.get(), |read| match read {
             _ if failed.get() => {}
+            // Only of what was read before.
+            Read::Gone(..) => {}
             Read::Record(record) => {
                 begins.entry((topic.clone(), record.partition.number)).or_insert(record.offset);
                 let schema = Arc::clone(table.metadata().current_schema());
@@ -214,71 +185,6 @@ fn write(
     *table = done;
     *from = batch.to;
     Ok(())
-}
-
-/// What a row is compared by.
-fn fingerprint(event_id: &str, body_sha256: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (event_id, body_sha256).hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Calls `each` with topic, partition, offset and fingerprint of every row.
-async fn scan(table: &Table, mut each: impl FnMut(&str, i32, i64, u64)) -> iceberg::Result<()> {
-    let columns = ["kafka_topic", "kafka_partition", "kafka_offset", "event_id", "body_sha256"];
-    let mut rows = table.scan().select(columns).build()?.to_arrow().await?;
-    while let Some(batch) = rows.try_next().await? {
-        let [topics, partitions, offsets, ids, hashes] = batch.columns() else {
-            return Err(iceberg::Error::new(iceberg::ErrorKind::Unexpected, "a scan without its columns"));
-        };
-        let (topics, ids, hashes) = (topics.as_string::<i32>(), ids.as_string::<i32>(), hashes.as_binary::<i64>());
-        let partitions = partitions.as_primitive::<Int32Type>();
-        let offsets = offsets.as_primitive::<Int64Type>();
-        for row in 0..batch.num_rows() {
-            let print = fingerprint(ids.value(row), hashes.value(row));
-            each(topics.value(row), partitions.value(row), offsets.value(row), print);
-        }
-    }
-    Ok(())
-}
-
-async fn compare(old: &Table, new: &Table, begins: &Begins) -> iceberg::Result<Compared> {
-    let mut compared = Compared::default();
-    // Rows of the new one by place, with how often the old one has them.
-    let mut places: HashMap<(String, i32, i64), (u64, u32)> = HashMap::new();
-    scan(new, |topic, partition, offset, print| {
-        places.insert((topic.to_owned(), partition, offset), (print, 0));
-    })
-    .await?;
-    scan(old, |topic, partition, offset, print| {
-        let place = (topic.to_owned(), partition, offset);
-        match places.get_mut(&place) {
-            Some((_, times)) if *times > 0 => compared.double += 1,
-            Some((same, times)) => {
-                *times += 1;
-                if *same == print { compared.same += 1 } else { compared.differ += 1 }
-            }
-            None if begins.get(&(place.0, partition)).is_some_and(|begins| offset >= *begins) => compared.surplus += 1,
-            None => compared.older += 1,
-        }
-    })
-    .await?;
-    let property = old.metadata().properties().get(POSITION).map(String::as_str);
-    let reached = judge(property, &[]).or_else(|_| judge(property, &past_of(property))).map(|found| found.position);
-    if let Ok(reached) = reached {
-        let below = |(topic, partition, offset): &(String, i32, i64)| {
-            reached.next(topic, *partition).is_some_and(|next| *offset < next)
-        };
-        let missing = places.iter().filter(|(place, (_, times))| *times == 0 && below(place)).count();
-        compared.missing = u64::try_from(missing).unwrap_or(u64::MAX);
-    }
-    Ok(compared)
-}
-
-/// The position itself, whatever the snapshots say: a table that was rolled back lacks the rows below it.
-fn past_of(property: Option<&str>) -> Vec<super::position::Past> {
-    let position = property.map(str::to_owned);
-    vec![super::position::Past { id: 0, operation: "append".to_owned(), position, has_parent: false }]
 }
 
 fn remember(lake: &config::Lake, ground: &Ground, name: &str, id: Uuid, runtime: &Handle) -> Result<(), Error> {

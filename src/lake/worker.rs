@@ -1,6 +1,6 @@
 //! The loop of one table, on a thread of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,22 +12,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{Batch, Ways, outgoing};
+use super::batch::{Batch, Ways};
 use super::board::Board;
 use super::catalog;
 use super::commit::{CommitError, commit};
 use super::error::{Error, told};
+use super::letters::{self, LetterError};
 use super::memory::{Advice, Memory};
 use super::pack::Packer;
 use super::position::{self, COMMIT, Position};
 use super::table::{self, Wanted};
+use super::tidy::{self, TidyError};
 use crate::config;
 use crate::event::ControlKind;
 use crate::kafka::assigned::{AssignedError, AssignedReader};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::produce::Producer;
-use crate::kafka::restore::{self, Read};
 use crate::kafka::{control, identity};
 use crate::telemetry::Metrics;
 use crate::topics::{CONTROL, DEAD_LETTERS};
@@ -45,10 +46,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// An idle table is brought past the marks that transactions leave behind records after this many commit intervals.
 const TIDY_INTERVALS: u32 = 60;
-/// Dead letters on their way at one time.
-const LETTERS_AT_ONCE: usize = 500;
-/// Longest silence while that is looked for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all tables share.
 pub(super) struct Shared {
@@ -97,6 +94,24 @@ impl From<AssignedError> for End {
                 ))
             }
             AssignedError::Away(cause) => Self::Again(cause.to_string()),
+        }
+    }
+}
+
+impl From<LetterError> for End {
+    fn from(error: LetterError) -> Self {
+        match error {
+            LetterError::Row(_) => Self::Stopped(error.to_string()),
+            LetterError::Send(error) => Self::Again(error.to_string()),
+        }
+    }
+}
+
+impl From<TidyError> for End {
+    fn from(error: TidyError) -> Self {
+        match error {
+            TidyError::Assigned(gone) => gone.into(),
+            TidyError::Read(error) => Self::Again(error.to_string()),
         }
     }
 }
@@ -264,21 +279,7 @@ impl Worker {
             let topic = shared.ground.cluster.topic(DEAD_LETTERS);
             let unknown = || End::Again("the dead letters have no schema".to_owned());
             let encoder = shared.encoders.of(DEAD_LETTERS).ok_or_else(unknown)?;
-            let mut letters = batch.letters.iter().zip(std::mem::take(&mut batch.keys));
-            loop {
-                let mut sent = Vec::new();
-                for (letter, key) in letters.by_ref().take(LETTERS_AT_ONCE) {
-                    let row = outgoing(topic.clone(), encoder, key, letter);
-                    let row = row.map_err(|error| End::Stopped(format!("cannot write a dead letter: {error}")))?;
-                    sent.push(shared.producer.enqueue(&row).map_err(|error| End::Again(error.to_string()))?);
-                }
-                if sent.is_empty() {
-                    break;
-                }
-                for sending in sent {
-                    sending.await.map_err(|error| End::Again(error.to_string()))?;
-                }
-            }
+            letters::send(&shared.producer, &topic, encoder, std::mem::take(&mut batch.letters)).await?;
             // Its records are given back with the last file, however long the commit takes.
             let written = if rows > 0 { shared.packer.pack(&session.table, id, batch.rows).await } else { Ok(vec![]) };
             let written = written.map_err(|error| End::Again(format!("cannot write: {}", told(&error))))?;
@@ -314,24 +315,8 @@ impl Worker {
     /// topic's retention still holds back from taking the next record's place away, and a quiet table would seem to
     /// have lost records.
     fn tidy(&mut self, session: &mut Session) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let mut to = session.batch.to.clone();
-        for (topic, at) in &mut to.topics {
-            let from: BTreeMap<i32, Option<i64>> =
-                at.next.iter().map(|(number, next)| (*number, Some(*next))).collect();
-            if from.is_empty() || !self.wanted.topics.contains(topic) {
-                continue;
-            }
-            let full = shared.ground.cluster.topic(topic);
-            let seen = std::cell::RefCell::new(BTreeSet::new());
-            let stop = || !seen.borrow().is_empty() || shared.stop.is_cancelled();
-            let read = restore::read(&shared.ground.cluster, &full, &from, PATIENCE, &stop, |read| match read {
-                Read::Record(record) => drop(seen.borrow_mut().insert(record.partition.number)),
-                Read::Ended(number, end) if !seen.borrow().contains(&number) => drop(at.next.insert(number, end)),
-                Read::Ended(..) => {}
-            });
-            read.map_err(|error| End::Again(error.to_string()))?;
-        }
+        let Shared { ground, stop, .. } = &*self.shared;
+        let to = tidy::reach(&ground.cluster, &self.wanted.topics, &session.batch.to, stop)?;
         session.committed_at = Instant::now();
         if to == session.batch.to {
             return Ok(());

@@ -75,6 +75,8 @@ fn first(ground: &Ground, topic: &str, next: &BTreeMap<i32, Option<i64>>) -> Res
     let left = std::cell::RefCell::new(next.keys().copied().collect::<BTreeSet<i32>>());
     let enough = || left.borrow().is_empty() || began.elapsed() >= LOOK;
     restore::read(&ground.cluster, topic, next, LOOK, &enough, |read| match read {
+        // Nothing waits there any more.
+        Read::Gone(..) => {}
         Read::Record(row) => {
             if left.borrow_mut().remove(&row.partition.number) {
                 found.push(row);

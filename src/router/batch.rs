@@ -10,10 +10,7 @@ use crate::kafka::headers::{CloudEvent, Headers};
 use crate::kafka::layout::Encoders;
 use crate::kafka::produce::Outgoing;
 use crate::outcome::QuarantineReason;
-use crate::topics::{self, MAX_RECORD_BYTES};
-
-/// Room for a record's key, headers and framing beside its value.
-const FRAME_BYTES: usize = 64 * 1024;
+use crate::topics::{self, FRAME_BYTES, MAX_VALUE_BYTES};
 
 /// What a record takes beside its attributes, mostly: a frame that grows is copied.
 const BESIDE_ATTRIBUTES: usize = 1024;
@@ -53,7 +50,7 @@ impl Writer<'_> {
             Record::Review(r) => encoder.encode_within(r, room),
             Record::Feed(r) => encoder.encode_within(r, room),
         }?;
-        if value.len() + FRAME_BYTES > MAX_RECORD_BYTES as usize {
+        if value.len() > MAX_VALUE_BYTES {
             return Ok(None);
         }
         let time = record.occurred_at().map(|t| t.to_string());
@@ -113,7 +110,7 @@ impl Writer<'_> {
             settled: why.settled.map(str::to_owned),
         };
         let mut value = encoder.encode(&aside)?;
-        if value.len() + FRAME_BYTES > MAX_RECORD_BYTES as usize {
+        if value.len() > MAX_VALUE_BYTES {
             value = encoder.encode(shortened(&mut aside))?;
         }
         // Ours are a few hundred bytes; whoever wrote others has them in `received`.

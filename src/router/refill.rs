@@ -160,6 +160,8 @@ impl Job {
 
     fn take(&self, read: Read, pending: &mut Pending) -> Result<(), Again> {
         match read {
+            // Markers are deleted when nothing is taken for a double of theirs any more.
+            Read::Gone(..) => Ok(()),
             Read::Record(marker) => {
                 pending.positions.insert(marker.partition.number, marker.offset + 1);
                 pending.markers.push(self.marker(marker)?);

@@ -1,12 +1,13 @@
 //! The Kafka ground on a real broker: what the stages rely on of transactions, groups and reading to the end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ledgerhook::kafka::group::{Member, Partition, Polled, Start};
 use ledgerhook::kafka::headers::Headers;
 use ledgerhook::kafka::partition;
 use ledgerhook::kafka::produce::{Outgoing, Producer};
-use ledgerhook::kafka::restore::{RestoreError, read_to_end};
+use ledgerhook::kafka::restore::{self, Read, RestoreError, read_to_end};
 use ledgerhook::kafka::transaction::{TransactionError, Transactions};
 
 use crate::common::{Installation, install};
@@ -83,6 +84,41 @@ fn read_to_end_when_there(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whoever goes on from a place hears that records behind it are gone; an end alone looks as if nothing had come.
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_from_a_place_says_what_is_gone_behind_it() {
+    let installation = install("").await;
+    let producer = Producer::new(&installation.ground.cluster, TIMEOUT, Duration::ZERO).unwrap();
+    for n in 0..6 {
+        let row = Outgoing { partition: Some(0), ..record(&installation, "k", &n.to_string()) };
+        producer.send(&row).await.unwrap();
+    }
+    let read = |from: Option<i64>| {
+        let (cluster, topic) = (installation.ground.cluster.clone(), installation.ground.cluster.topic("feeds"));
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
+            restore::read(&cluster, &topic, &BTreeMap::from([(0, from)]), TIMEOUT, &|| false, |read| {
+                said.push(match read {
+                    Read::Gone(number, begins) => format!("{number} begins at {begins}"),
+                    Read::Record(record) => format!("record {}", record.offset),
+                    Read::Ended(number, end) => format!("{number} ends at {end}"),
+                });
+            })
+            .unwrap();
+            said.join(", ")
+        });
+        async { reading.await.unwrap() }
+    };
+    assert_eq!(read(Some(4)).await, "record 4, record 5, 0 ends at 6");
+    installation.delete_before("feeds", &BTreeMap::from([(0, 4)])).await;
+    assert_eq!(read(None).await, "record 4, record 5, 0 ends at 6");
+    assert_eq!(read(Some(4)).await, "record 4, record 5, 0 ends at 6");
+    assert_eq!(read(Some(3)).await, "0 begins at 4, record 4, record 5, 0 ends at 6");
+    installation.delete_before("feeds", &BTreeMap::from([(0, 6)])).await;
+    assert_eq!(read(Some(3)).await, "0 begins at 6, 0 ends at 6");
+    assert_eq!(read(Some(6)).await, "0 ends at 6");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ use ledgerhook::kafka::produce::{Outgoing, Producer};
 use ledgerhook::outcome::DeadLetterReason;
 
 use crate::common::process::Process;
+use crate::common::records::dead_letters;
 use crate::common::{Installation, eventually, install};
 use readers::{Read, read};
 
@@ -307,4 +308,35 @@ async fn what_does_not_fit_goes_to_the_dead_letters_and_the_rest_on() {
         assert_eq!((letter.target.as_str(), letter.undecodable.as_ref()), ("lake", Some(value)));
     }
     eventually("the role stays ready", || !lake.lines(&["ready"]).is_empty()).await;
+}
+
+/// With the names that a dead letter has beside its record, or its key, Kafka would not take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_record_as_large_as_kafka_takes_holds_up_no_table() {
+    // What a batch of one record has beside its key and value.
+    const MOST: usize = ledgerhook::topics::MAX_RECORD_BYTES as usize - 100;
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    let bad = [("k".to_owned(), vec![b'x'; MOST]), ("k".repeat(MOST - 10), b"no frame".to_vec())];
+    produce(&installation, 0..3).await;
+    write(&installation, bad.into_iter().map(|(key, value)| ("invoices".to_owned(), key, value))).await;
+    produce(&installation, 3..6).await;
+    let mut lake = start(&installation.file(), "");
+    lake.line(&["ready", "lake"]).await;
+    assert_exact(&rows(&installation, "invoices", 6).await, 0..6);
+    assert!(lake.lines(&["not ready", "invoices"]).is_empty());
+
+    let there = installation.records("invoices").await;
+    let mut letters = dead_letters(&installation).await;
+    letters.sort_by_key(|letter| letter.undecodable.as_ref().map(Vec::len));
+    let [of_long_key, of_long_value] = letters.as_slice() else { panic!("{} letters", letters.len()) };
+    for (letter, said) in [(of_long_key, "bytes of its key)"), (of_long_value, "all stand in the record topic)")] {
+        let (kept, detail) = (letter.undecodable.as_ref().unwrap(), letter.detail.as_ref().unwrap());
+        assert!(letter.reason == "undecodable" && detail.ends_with(said), "{detail}");
+        let place = (letter.record_partition, letter.record_offset);
+        let whole = there.iter().find(|row| (row.partition.number, row.offset) == place).unwrap();
+        assert!(whole.value.as_ref().unwrap().starts_with(kept), "what it stands for is where it says");
+    }
+    assert_eq!(of_long_key.undecodable.as_ref().unwrap(), b"no frame");
+    assert!(of_long_value.undecodable.as_ref().unwrap().len() > MOST - (256 << 10));
 }

@@ -5,8 +5,8 @@
 A request is a line, a JSON list of arguments: --uri URI --warehouse W --namespace N [--s3 ENDPOINT] count|read|... TABLE
 Its answer is one too: {"ok": TEXT} or {"error": TEXT}. The libraries take seconds to load, so one process serves a whole
 run of the tests. The catalog is a SQL one, or a REST one where the URI is http. Changes that other engines make, for the tests:
-append (rows of the table once more), compact HOW (the files of each day made one, rows as they are), rollback (to the
-snapshot before), drop, drop-column NAME, set KEY VALUE, get KEY, uuid; older NAMESPACE COLUMN... makes the table in another
+append (rows of the table once more), alter EVENT COLUMN (of one row, with all rows written anew), compact HOW (the files of
+each day made one, rows as they are), rollback (to the snapshot before), drop, drop-column NAME, set KEY VALUE, get KEY, uuid; older NAMESPACE COLUMN... makes the table in another
 namespace as a version without those columns would have left it. values COLUMN: what each engine reads there, by event id;
 of a list of structs one member, as in lines.account.
 """
@@ -48,8 +48,9 @@ def catalog(args):
 
 
 def amount_of(table):
-    """The column whose sum is looked at, where the table has one: an invoice's or a transaction's amount."""
-    return next((name for name in ["total_amount", "amount"] if name in table.schema().column_names), None)
+    """The column whose sum is looked at, where the table has one with decimals."""
+    amounts = ["total_amount", "amount", "gross_amount", "risk_score", "confidence"]
+    return next((name for name in amounts if name in table.schema().column_names), None)
 
 
 def by_pyiceberg(table):
@@ -219,6 +220,24 @@ def older(table, args, made):
     old.append(rows, snapshot_properties=position)
 
 
+def altered(value, path):
+    if isinstance(value, list):
+        return [altered(value[0], path), *value[1:]]
+    if path:
+        return {**value, path[0]: altered(value[path[0]], path[1:])}
+    return value + "?" if isinstance(value, str) else value + 1
+
+
+def alter(table, args):
+    """As an UPDATE leaves it; of a list of structs the first is meant, as in lines.amount."""
+    event, column = args.more
+    rows = table.scan().to_arrow()
+    values = rows.to_pylist()
+    at = next(at for at, row in enumerate(values) if row["event_id"] == event)
+    values[at] = altered(values[at], column.split("."))
+    table.overwrite(pa.Table.from_pylist(values, schema=rows.schema))
+
+
 def compact(table, args):
     """As engines do it, in one commit: HOW is what it says of itself. `overwrite` is all that PyIceberg offers, `kept`
     that with the position carried into its summary, `replace` what Spark and Trino call it."""
@@ -267,6 +286,8 @@ def answer(arguments):
             json.dump(read(table, args), sys.stdout)
         case "append":
             table.append(table.scan().to_arrow().slice(0, 1))
+        case "alter":
+            alter(table, args)
         case "compact":
             compact(table, args)
         case "older":

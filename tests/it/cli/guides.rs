@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::json;
 use crate::common::process::Process;
-use crate::common::{ACCBOOKS_SECRET, ACCELEX_SECRET, Installation, install};
+use crate::common::{ACCBOOKS_SECRET, ACCELEX_SECRET, Installation, cannot, install};
 
 /// What a tool prints; none where it is not installed.
 fn tool(name: &str, args: &[&str]) -> Option<String> {
@@ -15,7 +15,7 @@ fn tool(name: &str, args: &[&str]) -> Option<String> {
             Some(String::from_utf8(ran.stdout).unwrap())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("skipped: {name} is not installed");
+            cannot(&format!("{name} is not installed"));
             None
         }
         Err(error) => panic!("{name}: {error}"),

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::cannot;
+
 /// Brokers and one registry by way of `scripts/kafka`, ended with this.
 pub(crate) struct OwnServers {
     dir: tempfile::TempDir,
@@ -23,7 +25,7 @@ impl OwnServers {
     /// As [`OwnServers::start`], with so many brokers.
     pub(crate) fn cluster(nodes: usize) -> Option<Self> {
         if Command::new("java").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            eprintln!("skipped: no Java, so no broker of this test's own (Debian: openjdk-17-jdk-headless)");
+            cannot("no Java, so no broker of this test's own (Debian: openjdk-17-jdk-headless)");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("ledgerhook-own-").tempdir().unwrap();

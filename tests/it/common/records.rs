@@ -47,26 +47,31 @@ pub(crate) fn try_record(event_type: &str, event_id: &str, members: &Value) -> O
     mapper.map(&envelope).ok()
 }
 
+/// The value of a record in its topic.
+pub(crate) fn encoded(installation: &Installation, record: &Record) -> Vec<u8> {
+    let encoder = installation.encoders.of(record.topic()).unwrap();
+    let value = match record {
+        Record::Invoice(record) => encoder.encode(record),
+        Record::Contract(record) => encoder.encode(record),
+        Record::Case(record) => encoder.encode(record),
+        Record::Compliance(record) => encoder.encode(record),
+        Record::Transaction(record) => encoder.encode(record),
+        Record::Review(record) => encoder.encode(record),
+        Record::Feed(record) => encoder.encode(record),
+    };
+    value.unwrap()
+}
+
 /// Writes records to their topics, in this order.
 pub(crate) async fn produce(installation: &Installation, records: &[Record]) {
     let cluster = &installation.ground.cluster;
     let producer = Producer::new(cluster, Duration::from_secs(30), Duration::from_millis(1)).unwrap();
     for record in records {
-        let encoder = installation.encoders.of(record.topic()).unwrap();
-        let value = match record {
-            Record::Invoice(record) => encoder.encode(record),
-            Record::Contract(record) => encoder.encode(record),
-            Record::Case(record) => encoder.encode(record),
-            Record::Compliance(record) => encoder.encode(record),
-            Record::Transaction(record) => encoder.encode(record),
-            Record::Review(record) => encoder.encode(record),
-            Record::Feed(record) => encoder.encode(record),
-        };
         let row = Outgoing {
             topic: cluster.topic(record.topic()),
             partition: None,
             key: format!("{}/{}", record.source(), record.entity_id()).into_bytes(),
-            value: value.unwrap(),
+            value: encoded(installation, record),
             headers: Headers::default(),
             timestamp_ms: None,
         };

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledgerhook::config::Config;
-use ledgerhook::event::{Envelope, Evidence, Origin, Record, Sha256, Timestamp};
-use ledgerhook::kafka::codec::Encoder;
+use ledgerhook::event::{Envelope, Evidence, Origin, Sha256, Timestamp};
 use ledgerhook::router::mapping::Mapper;
 use ledgerhook::simulate::fixtures::{FIXTURES, Template};
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -13,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::readers::count;
 use super::{local, rows, start, write};
+use crate::common::records::encoded;
 use crate::common::{Installation, install};
 
 const SEED: u64 = 7;
@@ -49,19 +49,6 @@ fn event(template: &Template, provider: &str, event_type: &str, n: u64, rng: &mu
     }
 }
 
-fn encoded(encoder: &Encoder, record: &Record) -> Vec<u8> {
-    match record {
-        Record::Invoice(record) => encoder.encode(record),
-        Record::Contract(record) => encoder.encode(record),
-        Record::Case(record) => encoder.encode(record),
-        Record::Compliance(record) => encoder.encode(record),
-        Record::Transaction(record) => encoder.encode(record),
-        Record::Review(record) => encoder.encode(record),
-        Record::Feed(record) => encoder.encode(record),
-    }
-    .unwrap()
-}
-
 /// Fills every topic; rows by table.
 async fn fill(installation: &Installation) -> BTreeMap<String, i64> {
     let routes = Config::defaults().unwrap_or_else(|faults| panic!("{faults}")).routes;
@@ -78,7 +65,7 @@ async fn fill(installation: &Installation) -> BTreeMap<String, i64> {
         for table in ["events", &topic] {
             *tables.entry(table.to_owned()).or_insert(0) += 1;
         }
-        let value = encoded(installation.encoders.of(&topic).unwrap(), &record);
+        let value = encoded(installation, &record);
         let received = format!("received.{}", envelope.source);
         let raw = installation.encoders.of(&received).unwrap().encode(&envelope).unwrap();
         [(topic, key, value), (received, envelope.event_id, raw)]

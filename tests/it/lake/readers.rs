@@ -31,7 +31,7 @@ pub(crate) struct Engine {
     pub(crate) places: i64,
     /// Distinct event ids.
     pub(crate) events: i64,
-    /// Sum of `total_amount`, where the table has it.
+    /// Sum of its amounts, where the table has some: a column that is the same for every table of a name.
     pub(crate) total: Option<String>,
 }
 

@@ -126,6 +126,11 @@ async fn a_field_that_a_schema_gained_is_read_beside_rows_without_it() {
     }
     writer.terminate();
     assert_eq!(writer.ended().await.code, Some(0));
+
+    // Beside a table whose every file has all columns.
+    let compared = run(&installation.file(), &["lake", "rebuild", "invoices", "--json"]).await;
+    let said: serde_json::Value = serde_json::from_str(&compared.stdout).unwrap();
+    assert_eq!((compared.code, &said["compared"]["same"]), (Some(0), &12.into()), "{compared:?}");
 }
 
 /// The statements for Spark as docs/lake.md has them, one a line.

@@ -30,16 +30,24 @@ async fn later_version(installation: &Installation) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_an_unknown_schema_waits_for_the_registry_and_holds_up_its_partition_alone() {
-    row_waits_alone(None).await;
+    row_waits_alone(None, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_accepts_and_never_answers_holds_up_no_more_than_one_that_is_away() {
-    row_waits_alone(Some(b"")).await;
+    row_waits_alone(Some(b""), "").await;
 }
 
-/// The registry cuts each connection at once, or gives it this reply and nothing else.
-async fn row_waits_alone(reply: Option<&'static [u8]>) {
+/// What is refused is the question: the row is as good as any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_takes_our_token_no_more_gives_no_row_up() {
+    const REPLY: &[u8] = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 46\r\nconnection: close\r\n\r\n\
+        {\"error_code\":40101,\"message\":\"token expired\"}";
+    row_waits_alone(Some(REPLY), "answered 401 (40101) token expired").await;
+}
+
+/// The registry cuts each connection at once, or gives it this reply and nothing else. The router says so in these words.
+async fn row_waits_alone(reply: Option<&'static [u8]>, said: &str) {
     let mut installation = install("").await;
     let (address, path) = {
         let url = installation.config.schema_registry.url.clone();
@@ -89,7 +97,7 @@ async fn row_waits_alone(reply: Option<&'static [u8]>) {
     eventually("what is not behind it is routed", || outcome("routed") == 61 - held).await;
     way.tried(4).await;
     let state = installation.health.states()["router"].clone();
-    assert!(matches!(&state, State::NotReady(why) if why.contains(&way.address)), "{state:?}");
+    assert!(matches!(&state, State::NotReady(why) if why.contains(&way.address) && why.contains(said)), "{state:?}");
     assert_eq!(outcome("routed"), 61 - held, "nothing is read behind a row that waits");
 
     way.open();

@@ -3,16 +3,15 @@
 use std::process::{Command, Stdio};
 
 use super::{AWAY, RECEIVER, body, post};
-use crate::common::install;
 use crate::common::process::Process;
+use crate::common::{cannot, install};
 
 const EVENTS: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_succeeded_stands_before_every_200() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        eprintln!("skipped: no strace (Debian: strace)");
-        return;
+        return cannot("no strace (Debian: strace)");
     }
     let here = install("").await;
     let mut running = Process::start(&here.file(), &RECEIVER, &AWAY);
@@ -30,8 +29,7 @@ async fn a_sync_that_succeeded_stands_before_every_200() {
     let attached = attached.unwrap().unwrap();
     if !attached.contains("attached") {
         tracer.wait().unwrap();
-        eprintln!("skipped: strace may not attach here: {attached}");
-        return;
+        return cannot(&format!("strace may not attach here: {attached}"));
     }
     for n in 0..EVENTS {
         assert_eq!(post(&here, &receiver, body(&format!("traced-{n}"), 0)).await.0, 200);
