@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bad_input;
+mod connections;
 mod deadline;
 
 use std::net::SocketAddr;
