@@ -40,7 +40,7 @@
 //! | `keep` | the spool's life beside the receiver's |
 //! | `report` | the spool's state in `control` |
 //! | `answer` | answers as the contract has them |
-//! | `strangers` | what is counted of connections |
+//! | `strangers` | what is counted of connections, and of what is no request |
 //! | `sparing` | a bound on log lines that strangers can cause |
 //! | `run` | all of it together: start, readiness, shutdown |
 

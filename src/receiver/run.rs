@@ -94,8 +94,8 @@ pub async fn run(
     let limits = Limits {
         header_timeout: section.header_timeout,
         idle_timeout: section.idle_timeout,
-        // Room above the limit, so that a head over it gets our answer and is counted. One over twice the limit gets the
-        // server's bare 431.
+        // Room above the limit, so that a head over it gets our answer. One over twice the limit gets the server's bare
+        // 431.
         max_header_bytes: 2 * section.max_header_bytes,
         max_connections: section.max_connections,
     };

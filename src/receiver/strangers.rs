@@ -1,7 +1,11 @@
-//! What is counted of connections. Who holds them nobody knows, and no source is named.
+//! What is counted of connections, and of what comes in on them and is no request. Who sent it nobody knows, and no source
+//! is named.
 
-use super::routes::Receiver;
-use crate::server::Watch;
+use std::net::SocketAddr;
+
+use super::routes::{Receiver, request_id};
+use crate::outcome::Answer;
+use crate::server::{NoRequest, Watch};
 
 impl Watch for Receiver {
     fn open(&self, connections: usize) {
@@ -10,5 +14,14 @@ impl Watch for Receiver {
 
     fn asked_to_go(&self) {
         self.role.metrics.receiver_connections_evicted.inc();
+    }
+
+    fn no_request(&self, peer: SocketAddr, why: NoRequest) {
+        let reason = match why {
+            NoRequest::Malformed => Answer::RequestMalformed,
+            NoRequest::HeadTooLarge => Answer::HeadersTooLarge,
+        };
+        // For whom a proxy forwards stands in headers, and there are none.
+        self.refused("", reason, peer.ip().to_canonical(), request_id());
     }
 }

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::room::Place;
+use super::room::{Place, Room};
 
 /// Requests on one connection, since when there are none, and its place.
 pub(super) struct Activity {
     state: Mutex<State>,
+    room: Arc<Room>,
     leave: CancellationToken,
 }
 
@@ -24,8 +25,8 @@ struct State {
 
 impl Activity {
     pub(super) fn new(place: Place) -> Self {
-        let leave = place.leave();
-        Self { state: Mutex::new(State { in_flight: 0, answered: false, since: Instant::now(), place }), leave }
+        let (room, leave) = (Arc::clone(place.room()), place.leave());
+        Self { state: Mutex::new(State { in_flight: 0, answered: false, since: Instant::now(), place }), room, leave }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -52,6 +53,11 @@ impl Activity {
     /// Waits until its place is wanted for another connection.
     pub(super) async fn asked_to_go(&self) {
         self.leave.cancelled().await;
+    }
+
+    /// Where it has its place.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 }
 

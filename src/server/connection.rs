@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, InFlight};
 use super::room::Place;
 use super::tls::Settings;
-use super::{Answers, Caller, Limits};
+use super::{Answers, Caller, Limits, NoRequest};
 
 /// How long a connection that is closed for idleness may take to say so, and a handshake at the time of the stop to end.
 /// One whose place is wanted has no such time: a stranger's would take it as often as it comes.
@@ -119,6 +119,9 @@ async fn converse<S, B>(
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if let Some(why) = no_request(&*error) {
+                        activity.room().watch().no_request(peer, why);
+                    }
                     tracing::debug!(%peer, error, "connection broken");
                 }
                 return;
@@ -153,6 +156,15 @@ enum End {
     Quiet(Instant),
     /// Told to end: cut then, whatever it has.
     Cut(Instant),
+}
+
+/// Whether hyper answered this one itself.
+fn no_request(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<NoRequest> {
+    match error.downcast_ref::<hyper::Error>()? {
+        error if error.is_parse_too_large() => Some(NoRequest::HeadTooLarge),
+        error if error.is_parse() => Some(NoRequest::Malformed),
+        _ => None,
+    }
 }
 
 /// The service, heard when it answers.

@@ -1,7 +1,8 @@
 //! Connections of an HTTP server: accepted, bounded in number, time and size, drained on stop. HTTP/1.1 and HTTP/2,
 //! plain or by TLS, where ALPN offers both; which one it is, is told by what the client begins with.
 //!
-//! It answers nothing itself but what hyper does: 431 for a head over the limit, 400 for one that is no HTTP.
+//! It answers nothing itself but what hyper does: 431 for a head over the limit, 400 for one that is no HTTP. A [`Watch`]
+//! hears of these in HTTP/1; in HTTP/2 such a head costs its own stream alone, and hyper tells nobody.
 //!
 //! | file | idea |
 //! |---|---|
@@ -59,10 +60,22 @@ pub trait Watch: Send + Sync + 'static {
 
     /// One without a request is ended, so that another can be taken.
     fn asked_to_go(&self) {}
+
+    /// What came in on a connection from there was no request, and was answered without anybody's doing.
+    fn no_request(&self, _peer: SocketAddr, _why: NoRequest) {}
 }
 
 /// Nobody hears of them.
 impl Watch for () {}
+
+/// Why what came in was no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRequest {
+    /// 400: it is no HTTP.
+    Malformed,
+    /// 431, or 414: its head has no end within the limit.
+    HeadTooLarge,
+}
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]

@@ -44,6 +44,11 @@ impl Room {
         Arc::new(Self { places, watch, state: Mutex::default(), changed: Notify::new() })
     }
 
+    /// Who hears of connections.
+    pub(super) fn watch(&self) -> &dyn Watch {
+        &*self.watch
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,6 +106,11 @@ impl Place {
     /// Says that this connection is to go.
     pub(super) fn leave(&self) -> CancellationToken {
         self.leave.clone()
+    }
+
+    /// Who hears of connections.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// The connection has a request.

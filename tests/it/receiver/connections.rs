@@ -1,12 +1,13 @@
-//! What comes before a request: connections that nobody uses.
+//! What comes before a request, or in place of one: connections that nobody uses, and bytes that are no HTTP.
 
 use std::time::Duration;
 
+use ledgerhook::outcome::Answer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{PATH, read_raw, sign, start};
+use super::{PATH, answered, read_raw, sign, start};
 use crate::common::{eventually, install};
 
 /// What strangers send before they are silent.
@@ -75,6 +76,52 @@ async fn who_holds_connections_shuts_nobody_out_and_cuts_no_request_off() {
     assert!(status == 200 && text.contains(r#""event_id":"slow""#), "{text}");
     drop(running.http);
     eventually("all places are free", || here.metrics.receiver_connections.get() == 0).await;
+    here.stop.cancel();
+    running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_counted_and_shown() {
+    let here = install("").await;
+    let running = start(&here).await;
+    here.ready("receiver").await;
+    let limit = here.config.receiver.max_header_bytes;
+    let head = |more: &str| format!("POST {PATH} HTTP/1.1\r\nhost: x\r\n{more}\r\n").into_bytes();
+    let many = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
+    let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 505]].concat();
+    for (bytes, status) in [
+        (b"not HTTP at all, and longer than a preface\r\n\r\n".to_vec(), 400),
+        (head("content-length: x\r\n"), 400),
+        (head("no colon\r\n"), 400),
+        (hello, 400),
+        (head(&format!("x-long: {}\r\n", "a".repeat(2 * limit))), 431),
+        (head(&many), 431),
+    ] {
+        let (found, text) = running.raw(&bytes).await;
+        assert_eq!(found, status, "{}: {text}", bytes[..20].escape_ascii());
+    }
+    // The second on a connection counts too, and the first is what it was.
+    let both = [head("content-length: 0\r\n"), b"garbage\r\n\r\n".to_vec()].concat();
+    let (status, text) = running.raw(&both).await;
+    assert!(status == 401 && text.contains("HTTP/1.1 400"), "{text}");
+    // An end before a whole head is nobody's fault.
+    let mut gone = TcpStream::connect(running.at).await.unwrap();
+    gone.write_all(b"POST / HTTP/1.1\r\nho").await.unwrap();
+    gone.shutdown().await.unwrap();
+    drop(read_raw(&mut gone).await);
+
+    // Counted when the connection is over, which its client may know before.
+    let count = |reason: Answer| here.metrics.receiver_requests.with_label_values(&["", reason.name()]).get();
+    let both = || (count(Answer::RequestMalformed), count(Answer::HeadersTooLarge));
+    eventually("all are counted", || both() == (5, 2)).await;
+    let rows = here.rejected.newest();
+    let shown = |reason: Answer| {
+        let rows = rows.iter().filter(|row| row.reason == reason && row.source.is_empty());
+        rows.inspect(|row| assert!(row.address.is_loopback())).count()
+    };
+    assert_eq!((shown(Answer::RequestMalformed), shown(Answer::HeadersTooLarge)), (5, 2), "{rows:?}");
+    assert_eq!(answered(running.post("{}")).await.is(Answer::SignatureMissing).status, 401);
+    assert_eq!(both(), (5, 2));
     here.stop.cancel();
     running.task.await.unwrap().unwrap();
 }
