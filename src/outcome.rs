@@ -62,6 +62,8 @@ names! {
         HeadersTooLarge = "headers_too_large",
         /// 400: the connection ended or broke its framing before the body was whole.
         BodyIncomplete = "body_incomplete",
+        /// 400: what came is no HTTP. The server says so itself, without this code.
+        RequestMalformed = "request_malformed",
         /// 503: could not be made durable in time.
         NotDurable = "not_durable",
         /// 503: shutting down.
@@ -77,7 +79,7 @@ impl Answer {
     pub const fn status(self) -> u16 {
         match self {
             Self::Accepted | Self::Test | Self::Quarantined => 200,
-            Self::BodyIncomplete => 400,
+            Self::BodyIncomplete | Self::RequestMalformed => 400,
             Self::SignatureMissing | Self::SignatureInvalid | Self::TimestampOutOfRange => 401,
             Self::AddressNotAllowed | Self::ClientCertificateRequired => 403,
             Self::NotFound => 404,

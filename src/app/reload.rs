@@ -78,8 +78,9 @@ fn warn_of_certificate(config: &Config) {
 ///
 /// The receiver's listener, limits and Kafka clients are made once; a source that comes or goes needs topics, and a
 /// consumer in the router; targets hold what they have in flight. Settings of the sources there are, certificates and
-/// proxies are looked up per request. A producer keeps the record timeout of the deadline it was made for: after a shorter
-/// one, a record whose request was answered 503 may still arrive, as after any lost acknowledgement.
+/// proxies are looked up per request. A producer alone keeps the record timeout of the deadline it was made for: after a
+/// shorter one, a record that was not waited for may still arrive beside its copy in the spool, or after its 503, as after
+/// any lost acknowledgement; after a longer one it is given up early, and goes to the spool.
 fn merge(running: &Config, new: &Config) -> (Config, Vec<String>) {
     let mut next = running.clone();
     next.receiver.trusted_proxies = new.receiver.trusted_proxies.clone();
@@ -198,14 +199,18 @@ mod tests {
         let (same, waiting) = merge(&running, &running.clone());
         assert_eq!((format!("{same:?}"), waiting), (format!("{running:?}"), vec![]));
 
-        let text = BASE.replacen("\n[targets", "\nallow_ips = true\nmax_body = \"1KiB\"\npath = \"/p\"\n[targets", 1);
+        let text = BASE.replacen(
+            "\n[targets",
+            "\nallow_ips = true\nmax_body = \"1KiB\"\npath = \"/p\"\ndeadline = \"3s\"\n[targets",
+            1,
+        );
         let new = config(&format!("[receiver]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{text}"), "new");
         let (next, waiting) = merge(&running, &new);
         // The other secret of the target's kind is not taken over; sandbox has none.
         assert_eq!(waiting, Vec::<String>::new());
         let source = &next.sources["accelex"];
         assert_eq!((source.max_body, source.path.as_str(), source.addresses.is_some()), (1024, "/p", true));
-        assert_eq!(source.secrets[0].value.expose(), b"new");
+        assert_eq!((source.secrets[0].value.expose(), source.deadline.as_secs()), (b"new".as_slice(), 3));
         assert!(next.receiver.trusted_proxies.contains("10.1.2.3".parse().unwrap()));
     }
 

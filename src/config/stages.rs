@@ -24,7 +24,7 @@ pub struct Receiver {
     pub max_header_bytes: usize,
     /// Requests with their bodies in memory at one time; beyond it the answer is 503.
     pub max_in_flight: usize,
-    /// Open connections at one time; beyond it none is accepted.
+    /// Open connections at one time; beyond it one without a request is ended for each that comes.
     pub max_connections: usize,
     /// How long the Kafka producer waits for more events to fill a batch. Part of every acknowledgement's time.
     pub linger: Duration,

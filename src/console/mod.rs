@@ -65,6 +65,6 @@ pub async fn run(
     let address = listener.local_addr().map_err(listen)?;
     bound(address);
     let service = TowerToHyperService::new(routes::routes(health, metrics, rejected, admin.token));
-    server::serve(listener, LIMITS, server::plain, &stop, DRAIN, move |_| service.clone()).await;
+    server::serve(listener, LIMITS, server::plain, &stop, DRAIN, Arc::new(()), move |_| service.clone()).await;
     Ok(())
 }

@@ -110,6 +110,7 @@ const fn explain(answer: Answer) -> Option<&'static str> {
         Answer::EncodingUnsupported => "the body has to be sent without content encoding",
         Answer::HeadersTooLarge => "the headers are larger than the limit",
         Answer::BodyIncomplete => "the body ended before it was whole",
+        Answer::RequestMalformed => "the request is no HTTP",
         Answer::NotDurable => "the event could not be stored in time; send it again",
         Answer::ShuttingDown => "the receiver is shutting down; send it again",
         Answer::Overloaded => "too many requests at one time; send it again",

@@ -23,6 +23,11 @@ pub(super) fn answer_within(source: &Source) -> Duration {
     source.deadline * ANSWER_WITHIN_PERCENT / 100
 }
 
+/// How long a request of this source that came now may wait for Kafka.
+pub(super) fn kafka_within(source: &Source, has_spool: bool) -> Duration {
+    if has_spool { source.ack_budget() } else { answer_within(source) }
+}
+
 /// See the module.
 pub(super) struct Lane {
     /// The topic without prefix.
@@ -30,10 +35,6 @@ pub(super) struct Lane {
     /// Kafka's name of it.
     pub(super) topic: String,
     pub(super) producer: Arc<Producer>,
-    /// How long Kafka is waited for, from a request's arrival.
-    pub(super) budget: Duration,
-    /// When an answer goes out, from a request's arrival.
-    pub(super) answer_within: Duration,
     /// Its breaker opened: whoever waits for Kafka waits in vain.
     pub(super) opened: Notify,
     /// What was refused.
@@ -43,17 +44,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// The way of this source, by a producer that gives a record up when the budget is over.
-    pub(super) fn new(cluster: &Cluster, source: &Source, producer: Arc<Producer>, budget: Duration) -> Self {
+    /// The way of this source, by a producer that gives a record up when there is no more time for it.
+    pub(super) fn new(cluster: &Cluster, source: &Source, producer: Arc<Producer>) -> Self {
         let name = topics::received(&source.name);
         Self {
             topic: cluster.topic(&name),
             name,
             producer,
-            budget,
-            answer_within: answer_within(source),
             opened: Notify::new(),
-            horizon: Mutex::new(Horizon::new(source.retry_schedule.clone())),
+            horizon: Mutex::default(),
             failed_trials: AtomicU32::new(0),
         }
     }
@@ -84,6 +83,8 @@ mod tests {
         for name in ["accelex", "accbooks"] {
             let source = source(name);
             assert!(answer_within(&source) < source.deadline);
+            assert!(kafka_within(&source, true) < answer_within(&source), "the spool has the rest of the time");
+            assert_eq!(kafka_within(&source, false), answer_within(&source));
         }
     }
 }

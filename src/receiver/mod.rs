@@ -15,8 +15,9 @@
 //!   takes it once.
 //! - **A crash** loses what was not answered; the provider repeats that.
 //! - **Metrics** `ledgerhook_receiver_requests_total`, `ledgerhook_receiver_ack_seconds`, `ledgerhook_receiver_direct`,
-//!   `ledgerhook_spool_events`, `ledgerhook_spool_bytes`, `ledgerhook_spool_set_aside_files`,
-//!   `ledgerhook_loss_horizon_seconds`, `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
+//!   `ledgerhook_receiver_connections`, `ledgerhook_receiver_connections_evicted_total`, `ledgerhook_spool_events`,
+//!   `ledgerhook_spool_bytes`, `ledgerhook_spool_set_aside_files`, `ledgerhook_loss_horizon_seconds`,
+//!   `ledgerhook_signature_matches_total`. Who was refused and why is kept for a while in
 //!   [`RejectedRequests`](crate::telemetry::RejectedRequests), and nowhere else.
 //!
 //! | file | idea |
@@ -32,7 +33,7 @@
 //! | `trace` | `traceparent`, taken or made (pure) |
 //! | `publish` | where an event becomes durable: Kafka, or the spool |
 //! | `lane` | one source's way to Kafka, and how long it may take |
-//! | `durable` | where that was, or why nowhere
+//! | `durable` | where that was, or why nowhere |
 //! | `meters` | what is counted of every event |
 //! | `breaker` | whether Kafka works now (pure) |
 //! | `horizon` | how long until a provider gives up what could not be taken (pure) |
@@ -41,6 +42,7 @@
 //! | `keep` | the spool's life beside the receiver's |
 //! | `report` | the spool's state in `control` |
 //! | `answer` | answers as the contract has them |
+//! | `strangers` | what is counted of connections, and of what is no request |
 //! | `sparing` | a bound on log lines that strangers can cause |
 //! | `run` | all of it together: start, readiness, shutdown |
 
@@ -66,6 +68,7 @@ mod request;
 mod routes;
 mod run;
 mod sparing;
+mod strangers;
 mod trace;
 
 pub use drain::{DrainError, drain};

@@ -1,7 +1,9 @@
 //! Where an event becomes durable: on Kafka, or on disk where Kafka does not acknowledge in time.
 //!
 //! An event that went to the spool may still reach Kafka from the attempt before, and then comes twice: the router takes
-//! it once. The producer gives it up when the source's budget is over, so that this stays rare.
+//! it once. The producer gives it up when the source's budget is over, so that this stays rare. How long a request waits,
+//! its source says as it is now; the producer's own time is that of the start. After a reload that shortened the deadline,
+//! an event that was not waited for goes to the spool, and may come to Kafka by both ways until the next start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
@@ -14,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::{Admission, Breaker};
 use super::durable::{Durable, NotDurable};
 use super::error::Error;
-use super::lane::{Lane, answer_within};
+use super::horizon::known_by;
+use super::lane::{Lane, answer_within, kafka_within};
 use super::record::record;
 use crate::config::{self, Source};
 use crate::event::Envelope;
@@ -70,7 +73,7 @@ impl Publisher {
         let mut by_budget: HashMap<Duration, Arc<Producer>> = HashMap::new();
         let mut lanes = HashMap::new();
         for source in sources {
-            let budget = if means.spool.is_some() { source.ack_budget() } else { answer_within(source) };
+            let budget = kafka_within(source, means.spool.is_some());
             let producer = match by_budget.get(&budget) {
                 Some(producer) => Arc::clone(producer),
                 None => {
@@ -81,7 +84,7 @@ impl Publisher {
                     producer
                 }
             };
-            lanes.insert(source.name.clone(), Lane::new(cluster, source, producer, budget));
+            lanes.insert(source.name.clone(), Lane::new(cluster, source, producer));
         }
         let publisher = Self {
             lanes,
@@ -131,26 +134,28 @@ impl Publisher {
         self.encoders.get().is_none() || first_open(&self.breakers()).is_some()
     }
 
-    /// Makes an event durable whose request arrived then.
+    /// Makes an event durable whose request arrived then, within the time that the source gives now.
     ///
     /// # Errors
     /// When it is not known to be durable by the time the request has to be answered.
     pub(super) async fn publish(
         &self,
+        source: &Source,
         envelope: &Envelope,
         traceparent: &str,
         arrived: Instant,
     ) -> Result<Durable, NotDurable> {
         let missing = || NotDurable::Encoding(format!("source {} has no topic", envelope.source));
         let lane = self.lanes.get(&envelope.source).ok_or_else(missing)?;
-        let outcome = match self.to_kafka(lane, envelope, traceparent, arrived + lane.budget).await {
+        let kafka_by = arrived + kafka_within(source, self.means.spool.is_some());
+        let outcome = match self.to_kafka(lane, envelope, traceparent, kafka_by).await {
             Ok(_) => Ok(Durable::Kafka),
-            Err(error) => self.to_spool(lane, envelope, traceparent, arrived, error).await,
+            Err(error) => self.to_spool(envelope, traceparent, arrived + answer_within(source), error).await,
         };
         let mut horizon = lane.horizon.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
-            Ok(_) => horizon.accepted(&envelope.event_id),
-            Err(_) => horizon.refused(&envelope.event_id, Instant::now()),
+            Ok(_) => horizon.accepted(&known_by(envelope)),
+            Err(_) => horizon.refused(&known_by(envelope), &source.retry_schedule, Instant::now()),
         }
         drop(horizon);
         outcome
@@ -235,15 +240,14 @@ impl Publisher {
 
     async fn to_spool(
         &self,
-        lane: &Lane,
         envelope: &Envelope,
         traceparent: &str,
-        arrived: Instant,
+        by: Instant,
         kafka: NotDurable,
     ) -> Result<Durable, NotDurable> {
         let Some(spool) = &self.means.spool else { return Err(kafka) };
         let kafka = Box::new(kafka);
-        match timeout_at(arrived + lane.answer_within, spool.append(envelope, traceparent)).await {
+        match timeout_at(by, spool.append(envelope, traceparent)).await {
             Ok(Ok(_)) => Ok(Durable::Spool),
             Ok(Err(spool)) => Err(NotDurable::Nowhere { kafka, spool }),
             Err(_) => Err(NotDurable::SlowSpool(kafka)),
@@ -418,7 +422,7 @@ mod tests {
         let publisher = Publisher::new(&Cluster::new(&config.kafka), &config.receiver, &sources, means).unwrap();
         assert_eq!(health.states()["receiver"], State::Ready);
         let event = envelope();
-        let publish = || publisher.publish(&event, "", Instant::now());
+        let publish = || publisher.publish(&sources[0], &event, "", Instant::now());
         assert_eq!(publish().await.unwrap(), Durable::Spool);
         publisher.show(Instant::now());
         assert!(metrics.render().contains("ledgerhook_spool_events 1\n"));

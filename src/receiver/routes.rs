@@ -67,7 +67,7 @@ fn look(method: &Method, at: impl FnOnce() -> Response<Full<Bytes>>) -> Response
 }
 
 /// A UUIDv7. `Uuid::now_v7` asks the system for its random bits each time.
-fn request_id() -> Uuid {
+pub(super) fn request_id() -> Uuid {
     let milliseconds = u64::try_from(Timestamp::now().as_millis()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()
 }
@@ -155,7 +155,7 @@ impl Receiver {
         let read = extract::extract(source, &verified);
         let envelope = evidence::envelope(source, &verified, &read, &self.role.instance);
         let traceparent = trace::traceparent(&verified.request().headers, id);
-        match self.publisher.publish(&envelope, &traceparent, arrived).await {
+        match self.publisher.publish(source, &envelope, &traceparent, arrived).await {
             Ok(durable) => meters.durable(durable, whole_at.elapsed()),
             Err(error) => {
                 report(source, &envelope.event_id, &error);
@@ -191,7 +191,7 @@ impl Receiver {
 
     /// Counts and shows a request that is not taken. Those refused for a fault of ours are only counted: there may be
     /// thousands a second, and a provider sends them again.
-    fn refused(&self, source: &str, reason: Answer, from: IpAddr, id: Uuid) {
+    pub(super) fn refused(&self, source: &str, reason: Answer, from: IpAddr, id: Uuid) {
         self.count(source, reason);
         if reason.status() < 500 {
             let (at, source) = (Timestamp::now(), source.to_owned());

@@ -85,21 +85,23 @@ pub async fn run(
         live: live.clone(),
         role: role.clone(),
     });
+    let watch: Arc<dyn server::Watch> = receiver.clone();
     let welcome = move |caller| welcome(Arc::clone(&receiver), caller);
 
     // A task of its own: looking blocks its thread for as long as a broker does not answer.
-    let mut watch = JoinSet::new();
-    watch.spawn(keep_watch(Arc::clone(&publisher), ground, watched, stopping.clone()));
+    let mut looking = JoinSet::new();
+    looking.spawn(keep_watch(Arc::clone(&publisher), ground, watched, stopping.clone()));
     let limits = Limits {
         header_timeout: section.header_timeout,
         idle_timeout: section.idle_timeout,
-        // Room above the limit, so that a head over it gets our answer and is counted. One over twice the limit gets the
-        // server's bare 431.
+        // Room above the limit, so that a head over it gets our answer. One over twice the limit gets the server's bare
+        // 431.
         max_header_bytes: 2 * section.max_header_bytes,
         max_connections: section.max_connections,
     };
     let mut serving = std::pin::pin!(async {
-        server::serve(listener, limits, || live.borrow().tls(), &stopping, shutdown_budget, welcome).await;
+        let handshake = || live.borrow().tls();
+        server::serve(listener, limits, handshake, &stopping, shutdown_budget, watch, welcome).await;
     });
     let mut outcome = Ok(());
     let mut stopped_at = None;
@@ -110,7 +112,7 @@ pub async fn run(
                 stopped_at = Some(Instant::now());
                 role.health.not_ready("shutting down");
             }
-            Some(ended) = watch.join_next() => {
+            Some(ended) = looking.join_next() => {
                 let ended = match ended {
                     Ok(watched) => watched.map_err(Error::Layout),
                     Err(_) => Err(Error::Panicked(Panicked("receiver-watch".to_owned()))),
@@ -130,7 +132,7 @@ pub async fn run(
             }
         }
     }
-    watch.abort_all();
+    looking.abort_all();
     let left = || shutdown_budget.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
     keeper.end(left()).await;
     let left = left();

@@ -4,25 +4,33 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::room::{Place, Room};
 
-/// Requests on one connection, and since when there are none.
-pub(super) struct Activity(Mutex<State>);
+/// Requests on one connection, since when there are none, and its place.
+pub(super) struct Activity {
+    state: Mutex<State>,
+    room: Arc<Room>,
+    leave: CancellationToken,
+}
 
 struct State {
     in_flight: usize,
     answered: bool,
     since: Instant,
+    place: Place,
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { in_flight: 0, answered: false, since: Instant::now() }))
+    pub(super) fn new(place: Place) -> Self {
+        let (room, leave) = (Arc::clone(place.room()), place.leave());
+        Self { state: Mutex::new(State { in_flight: 0, answered: false, since: Instant::now(), place }), room, leave }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When to ask again whether it is idle.
@@ -32,18 +40,39 @@ impl Activity {
         from + if state.answered { limits.idle_timeout } else { limits.header_timeout }
     }
 
+    /// Whether a request is not answered yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().in_flight > 0
+    }
+
     /// Whether nothing has happened for too long.
     pub(super) fn is_idle(&self, limits: &Limits) -> bool {
-        self.lock().in_flight == 0 && self.look_again(limits) <= Instant::now()
+        !self.is_busy() && self.look_again(limits) <= Instant::now()
+    }
+
+    /// Waits until its place is wanted for another connection.
+    pub(super) async fn asked_to_go(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Where it has its place.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 }
 
-/// A request that is not answered yet.
+/// A request that is not answered yet. Answers are small and written at once: one whose body is still being written
+/// counts as given.
 pub(super) struct InFlight(Arc<Activity>);
 
 impl InFlight {
     pub(super) fn new(activity: &Arc<Activity>) -> Self {
-        activity.lock().in_flight += 1;
+        let mut state = activity.lock();
+        if state.in_flight == 0 {
+            state.place.busy();
+        }
+        state.in_flight += 1;
+        drop(state);
         Self(Arc::clone(activity))
     }
 }
@@ -54,5 +83,8 @@ impl Drop for InFlight {
         state.in_flight = state.in_flight.saturating_sub(1);
         state.answered = true;
         state.since = Instant::now();
+        if state.in_flight == 0 {
+            state.place.quiet();
+        }
     }
 }

@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, InFlight};
+use super::room::Place;
 use super::tls::Settings;
-use super::{Answers, Caller, Limits};
+use super::{Answers, Caller, Limits, NoRequest};
 
 /// How long a connection that is closed for idleness may take to say so, and a handshake at the time of the stop to end.
+/// One whose place is wanted has no such time: a stranger's would take it as often as it comes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Requests at one time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
@@ -30,10 +32,16 @@ const MIN_HEAD_BYTES: usize = 8192;
 /// An HTTP/2 peer that is gone without a word is noticed after twice this long.
 const PING: Duration = Duration::from_secs(20);
 
+/// A connection that was just accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+}
+
 /// Serves one connection to its end.
 pub(super) async fn run<S, B>(
-    stream: TcpStream,
-    peer: SocketAddr,
+    Accepted { stream, peer, place }: Accepted,
     tls: Option<Settings>,
     limits: Limits,
     stop: &CancellationToken,
@@ -45,7 +53,7 @@ pub(super) async fn run<S, B>(
 {
     // Answers are small and awaited: never held back to fill a packet. Without it they are only slower.
     drop(stream.set_nodelay(true));
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(place));
     let Some(tls) = tls else {
         let service = welcome(Caller { address: peer, certificate: None });
         return converse(stream, peer, Tracked { service, activity }, limits, stop, budget).await;
@@ -60,6 +68,7 @@ pub(super) async fn run<S, B>(
     let made = tokio::select! {
         made = timeout_at(until, tls.accept(stream)) => made,
         () = hurry => return,
+        () = activity.asked_to_go() => return,
     };
     match made {
         Ok(Ok((stream, certificate))) => {
@@ -99,30 +108,62 @@ async fn converse<S, B>(
         .keep_alive_timeout(PING);
     let activity = Arc::clone(&tracked.activity);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), tracked));
-    let mut cut: Option<Instant> = None;
+    let mut end = End::Open;
     loop {
-        let wake = cut.unwrap_or_else(|| activity.look_again(&limits));
+        let wake = match end {
+            End::Open => activity.look_again(&limits),
+            End::Quiet(at) | End::Cut(at) => at,
+        };
         tokio::select! {
+            // The connection first: what it was told, and what came in, is seen before it is cut.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if let Some(why) = no_request(&*error) {
+                        activity.room().watch().no_request(peer, why);
+                    }
                     tracing::debug!(%peer, error, "connection broken");
                 }
                 return;
             }
-            () = stop.cancelled(), if cut.is_none() => {
+            () = stop.cancelled(), if matches!(end, End::Open) => {
                 connection.as_mut().graceful_shutdown();
-                cut = Some(Instant::now() + budget);
+                end = End::Cut(Instant::now() + budget);
             }
-            () = sleep_until(wake) => {
-                if cut.is_some() {
-                    return;
-                }
-                if activity.is_idle(&limits) {
+            () = activity.asked_to_go(), if matches!(end, End::Open) => {
+                connection.as_mut().graceful_shutdown();
+                end = End::Quiet(Instant::now());
+            }
+            () = sleep_until(wake) => match end {
+                End::Open if activity.is_idle(&limits) => {
                     connection.as_mut().graceful_shutdown();
-                    cut = Some(Instant::now() + LAST_WORDS);
+                    end = End::Quiet(Instant::now() + LAST_WORDS);
                 }
+                End::Open => {}
+                // It came in at the last moment. How long it may take is bounded where it is answered.
+                End::Quiet(_) if activity.is_busy() => end = End::Quiet(Instant::now() + LAST_WORDS),
+                End::Quiet(_) | End::Cut(_) => return,
             }
         }
+    }
+}
+
+/// How a connection comes to its end.
+enum End {
+    /// Not yet.
+    Open,
+    /// Told to end: cut once it has no request from then on.
+    Quiet(Instant),
+    /// Told to end: cut then, whatever it has.
+    Cut(Instant),
+}
+
+/// Whether hyper answered this one itself.
+fn no_request(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<NoRequest> {
+    match error.downcast_ref::<hyper::Error>()? {
+        error if error.is_parse_too_large() => Some(NoRequest::HeadTooLarge),
+        error if error.is_parse() => Some(NoRequest::Malformed),
+        _ => None,
     }
 }
 

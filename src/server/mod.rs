@@ -1,19 +1,22 @@
 //! Connections of an HTTP server: accepted, bounded in number, time and size, drained on stop. HTTP/1.1 and HTTP/2,
 //! plain or by TLS, where ALPN offers both; which one it is, is told by what the client begins with.
 //!
-//! It answers nothing itself but what hyper does: 431 for a head over the limit, 400 for one that is no HTTP.
+//! It answers nothing itself but what hyper does: 431 for a head over the limit, 400 for one that is no HTTP. A [`Watch`]
+//! hears of these in HTTP/1; in HTTP/2 such a head costs its own stream alone, and hyper tells nobody.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `mod` | accepts connections, and waits for their end |
 //! | `connection` | one of them: handshake, requests, idleness, last words |
 //! | `activity` | whether anything happens on it |
+//! | `room` | places for connections, and who gives one up |
 //! | `tls` | what a handshake is made with |
 //! | `client` | whose certificate a client showed |
 
 mod activity;
 pub mod client;
 mod connection;
+mod room;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -24,15 +27,16 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use client::ClientCertificate;
+use connection::Accepted;
+use room::Room;
 
-/// Pause after a failed accept, which is mostly a lack of file descriptors: others have to be closed first.
+/// Longest pause after a failed accept, and between two log lines of it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds of a server's connections.
@@ -45,8 +49,32 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Largest request head in bytes.
     pub max_header_bytes: usize,
-    /// Open connections at one time; beyond it none is accepted.
+    /// Open connections at one time; beyond it one that has no request is ended for each that comes.
     pub max_connections: usize,
+}
+
+/// Hears of connections beside their requests.
+pub trait Watch: Send + Sync + 'static {
+    /// So many are open now.
+    fn open(&self, _connections: usize) {}
+
+    /// One without a request is ended, so that another can be taken.
+    fn asked_to_go(&self) {}
+
+    /// What came in on a connection from there was no request, and was answered without anybody's doing.
+    fn no_request(&self, _peer: SocketAddr, _why: NoRequest) {}
+}
+
+/// Nobody hears of them.
+impl Watch for () {}
+
+/// Why what came in was no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRequest {
+    /// 400: it is no HTTP.
+    Malformed,
+    /// 431, or 414: its head has no end within the limit.
+    HeadTooLarge,
 }
 
 /// The other end of a connection.
@@ -88,13 +116,15 @@ pub async fn serve<S, B>(
     handshake: impl Handshake,
     stop: &CancellationToken,
     budget: Duration,
+    watch: Arc<dyn Watch>,
     welcome: impl Fn(Caller) -> S + Clone + Send + 'static,
 ) where
     S: Answers + Service<Request<Incoming>, Response = Response<B>>,
     B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let room = Room::new(limits.max_connections, watch);
     let mut connections = JoinSet::new();
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -102,39 +132,33 @@ pub async fn serve<S, B>(
                 ended.unwrap_or_else(|error| tracing::error!(%error, "a connection's task ended badly"));
                 continue;
             }
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Some((stream, peer, place)) => {
-                let (welcome, stop) = (welcome.clone(), stop.clone());
-                let tls = handshake();
-                connections.spawn(async move {
-                    connection::run(stream, peer, tls, limits, &stop, budget, welcome).await;
-                    drop(place);
-                });
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if complained.is_none_or(|at| at.elapsed() >= ACCEPT_PAUSE) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    complained = Some(Instant::now());
+                }
+                // Mostly a lack of file descriptors: another connection has to be closed first.
+                room.spare_one(ACCEPT_PAUSE).await;
+                continue;
             }
-            None => sleep(ACCEPT_PAUSE).await,
-        }
+        };
+        // Accepted before there is a place for it: nobody has to go before somebody comes.
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = room.place() => place,
+        };
+        let (welcome, stop, tls) = (welcome.clone(), stop.clone(), handshake());
+        let accepted = Accepted { stream, peer, place };
+        connections.spawn(async move { connection::run(accepted, tls, limits, &stop, budget, welcome).await });
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     if timeout_at(Instant::now() + budget, drained).await.is_err() {
         tracing::warn!(connections = connections.len(), ?budget, "connections cut: not finished within the budget");
         connections.shutdown().await;
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            None
-        }
     }
 }

@@ -52,6 +52,10 @@ metrics! {
         "Requests answered, by the code of the answer; source is empty for an unknown path.";
     receiver_ack_seconds: HistogramVec = "ledgerhook_receiver_ack_seconds" ["source", "path"]
         "Seconds from the whole body read to the event durable; path is kafka or spool.";
+    receiver_connections: IntGauge = "ledgerhook_receiver_connections" []
+        "Connections that are open on the receiver's port; never more than receiver.max_connections.";
+    receiver_connections_evicted: IntCounter = "ledgerhook_receiver_connections_evicted_total" []
+        "Connections without a request that were ended to make room for another one.";
     receiver_direct: IntGaugeVec = "ledgerhook_receiver_direct" ["source"]
         "1 while events of a source go straight to Kafka, 0 while they take the spool or are refused.";
     spool_events: IntGauge = "ledgerhook_spool_events" []
@@ -94,6 +98,11 @@ const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 impl Make for IntCounterVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
         Self::new(Opts::new(name, help), labels)
+    }
+}
+impl Make for IntCounter {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::with_opts(Opts::new(name, help))
     }
 }
 impl Make for IntGauge {

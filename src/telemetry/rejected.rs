@@ -26,7 +26,7 @@ pub struct Rejected {
     pub reason: Answer,
     /// Who sent it.
     pub address: IpAddr,
-    /// Our id of it, which the answer names too.
+    /// Our id of it. The answer names it too, where it is ours: not where the server found no request in what came.
     pub request_id: Uuid,
 }
 

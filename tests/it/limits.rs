@@ -1,6 +1,7 @@
 //! Bodies at the size limit: what was taken must fit Kafka in every form it can take later, and what is not taken must
 //! not fill the memory.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ledgerhook::config::Config;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::faulty::{FaultyTarget, Reply};
 use crate::common::process::Process;
-use crate::common::{ENV, eventually, install};
+use crate::common::{ACCBOOKS_SECRET, ENV, eventually, install};
 
 /// A body of exactly this size, with `{}` in it filled by letters that take the most room in a record: every character
 /// stands in the member's own field, in `attributes`, and in the envelope of a dead letter's quarantine.
@@ -128,6 +129,121 @@ async fn many_slow_bodies_take_no_more_memory_than_they_have_places() {
     // Twice the bodies that have a place, for a buffer that grows by copying, and 128 KiB for each connection.
     let bound = PLACES * 2 * SENT + SENDERS * 128 * 1024;
     assert!(usize::try_from(grown).unwrap() < bound && bound < SENDERS * SENT / 4, "{grown} of {bound}");
+    running.terminate();
+    assert_eq!(running.ended().await.code, Some(0));
+}
+
+/// The test holds no more of them than have a place, so that it needs few files itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_idle_connections_shut_nobody_out_and_take_no_more_memory_than_they_have_places() {
+    const PLACES: usize = 300;
+    const IDLE: usize = 10_000;
+    const UNKNOWN: &str = "GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n";
+    let installation = install("").await;
+    let limits = format!("[receiver]\nmax_connections = {PLACES}\nheader_timeout = \"60s\"\nidle_timeout = \"10m\"\n");
+    let file = installation.data_dir.path().join("idle.toml");
+    std::fs::write(&file, installation.toml.replacen("[receiver]\n", &limits, 1)).unwrap();
+    let mut running = Process::start(&file, &["run", "--role", "receiver"], &[]);
+    let (at, admin) =
+        (running.address(&["the receiver listens"]).await, running.address(&["the admin port listens"]).await);
+    running.line(&["role=\"receiver\"", "health: ready"]).await;
+    let scheme = &installation.config.sources["accbooks"].scheme;
+    let event = |id: String| {
+        let body = format!(r#"{{"id":"{id}","type":"invoice.paid"}}"#);
+        let signed = signature::sign(scheme, ACCBOOKS_SECRET.as_bytes(), body.as_bytes());
+        let head = format!("POST /api/accbooks/webhook HTTP/1.1\r\nhost: x\r\naccbooks-signature: {signed}\r\n");
+        format!("{head}content-length: {}\r\n\r\n{body}", body.len())
+    };
+    let ask = async |stream: &mut TcpStream, request: &str| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut answer)).await;
+        let read = read.expect("an answer in time").expect("an answer");
+        String::from_utf8_lossy(&answer[..read]).split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let connect = async || TcpStream::connect(&at).await.unwrap();
+
+    // One that uses its connection now and then keeps it, whatever others do.
+    let mut kept = connect().await;
+    assert_eq!(ask(&mut kept, &event("first".to_owned())).await, "200");
+    let before = running.peak_memory();
+    let mut held = VecDeque::new();
+    let mut slowest = Duration::ZERO;
+    for n in 0..IDLE {
+        let mut stream = connect().await;
+        assert_eq!(ask(&mut stream, UNKNOWN).await, "404");
+        held.push_back(stream);
+        if held.len() > PLACES {
+            let mut oldest = held.pop_front().unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(30), oldest.read_to_end(&mut Vec::new())).await;
+            ended.expect("the oldest is ended").expect("in order");
+        }
+        if n % 100 == 0 {
+            assert_eq!(ask(&mut kept, &event(format!("kept-{n}"))).await, "200");
+            let begun = tokio::time::Instant::now();
+            assert_eq!(ask(&mut connect().await, &event(format!("fresh-{n}"))).await, "200");
+            slowest = slowest.max(begun.elapsed());
+        }
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let shown = reqwest::get(format!("http://{admin}/metrics")).await.unwrap().text().await.unwrap();
+    let value = |name: &str| {
+        let value = shown.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+        value.unwrap_or_else(|| panic!("{shown}"))
+    };
+    let (open, evicted) =
+        (value("ledgerhook_receiver_connections "), value("ledgerhook_receiver_connections_evicted_total "));
+    let grown = usize::try_from(running.peak_memory() - before).unwrap();
+    println!("{IDLE} idle: {open} open, {evicted} evicted, slowest event {slowest:?}, {} KiB more", grown / 1024);
+    assert!(open <= PLACES && evicted > IDLE - 2 * PLACES, "{open} {evicted}");
+    // 128 KiB for each that has a place, as for slow bodies: of all that were opened, under 4 KiB each.
+    let bound = PLACES * 128 * 1024;
+    assert!(grown < bound && bound < IDLE * 4 * 1024, "{grown} of {bound}");
+    running.terminate();
+    assert_eq!(running.ended().await.code, Some(0));
+}
+
+/// A usual limit of a process is 1,024 files, and `max_connections` is more.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_use_up_all_files_shut_nobody_out() {
+    const FILES: usize = 60;
+    let installation = install("").await;
+    let file = installation.data_dir.path().join("files.toml");
+    let toml = installation.toml.replacen("[receiver]\n", "[receiver]\nheader_timeout = \"60s\"\n", 1);
+    std::fs::write(&file, toml).unwrap();
+    let mut running = Process::start(&file, &["run", "--role", "receiver"], &[]);
+    let at = running.address(&["the receiver listens"]).await;
+    running.line(&["events go to Kafka"]).await;
+    let scheme = &installation.config.sources["accbooks"].scheme;
+    let http = || reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+    let send = async |id: &str| {
+        let body = format!(r#"{{"id":"{id}","type":"invoice.paid"}}"#);
+        let signed = signature::sign(scheme, ACCBOOKS_SECRET.as_bytes(), body.as_bytes());
+        let request = http().post(format!("http://{at}/api/accbooks/webhook"));
+        request.header(&scheme.header, signed).body(body).send().await.map(|answer| answer.status().as_u16())
+    };
+    // Its own way to Kafka is open from then on.
+    assert_eq!(send("before").await.unwrap(), 200);
+    let (id, open) = (running.id().to_string(), std::fs::read_dir(format!("/proc/{}/fd", running.id())).unwrap());
+    let limit = format!("--nofile={}", open.count() + FILES);
+    let Ok(limited) = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status() else {
+        eprintln!("skipped: no prlimit (Debian: util-linux)");
+        return;
+    };
+    assert!(limited.success());
+    let mut idle = Vec::new();
+    for _ in 0..4 * FILES {
+        idle.push(TcpStream::connect(&at).await.unwrap());
+    }
+    running.line(&["cannot accept a connection"]).await;
+    for n in 0..10 {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(send(&format!("after-{n}")).await.unwrap(), 200);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: not by waiting for them", begun.elapsed());
+    }
+    let lines = running.lines(&["cannot accept a connection"]).len();
+    println!("{} idle, {FILES} files: said {lines} times", idle.len());
+    drop(idle);
     running.terminate();
     assert_eq!(running.ended().await.code, Some(0));
 }

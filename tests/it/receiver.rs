@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bad_input;
+mod connections;
+mod deadline;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -437,6 +439,10 @@ async fn a_topic_that_goes_away_stops_its_own_source_until_it_is_back() {
     let before = tokio::time::Instant::now();
     running.deliver(&here, body).await.is(Answer::NotDurable);
     assert!(before.elapsed() < Duration::from_secs(2), "known to be away: no waiting");
+    let unusable = br#"{"type":"invoice.paid"}"#;
+    running.deliver(&here, unusable).await.is(Answer::NotDurable);
+    let horizon = || here.metrics.render().contains("ledgerhook_loss_horizon_seconds{source=\"accbooks\"}");
+    eventually("what was refused is told", horizon).await;
     let other = br#"{"event_id":"e1","event_type":"invoice.resolved"}"#;
     let signed = signature::sign(&here.config.sources["accelex"].scheme, ACCELEX_SECRET.as_bytes(), other);
     let accelex = running.http.post(format!("http://{}/api/accelex/webhook", running.at)).body(other.to_vec());
@@ -449,6 +455,9 @@ async fn a_topic_that_goes_away_stops_its_own_source_until_it_is_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(running.get("/readyz").await.status, 200);
+    assert!(horizon(), "one is still missing");
+    assert_eq!(running.deliver(&here, unusable).await.status, 200);
+    eventually("it has come again, though nothing but its body tells", || !horizon()).await;
     assert!(!received(&here).await.is_empty());
     here.stop.cancel();
     running.task.await.unwrap().unwrap();

@@ -262,6 +262,30 @@ async fn a_connection_without_a_request_is_closed_before_in_and_after_the_handsh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_nobody_goes_on_with_shut_nobody_out() {
+    let here = install("").await;
+    let ours = Authority::new("ours");
+    let section = ours.issue("127.0.0.1").section(here.data_dir.path());
+    let config = configured(&here, "header_timeout = \"60s\"\nmax_connections = 4", "", &section);
+    let running = start(&here, config).await;
+    let mut held = Vec::new();
+    for n in 0..12 {
+        let mut stream = TcpStream::connect(running.at).await.unwrap();
+        if n % 2 == 0 {
+            // The first may be gone before all are there.
+            drop(stream.write_all(&[22, 3, 1, 2, 0, 1]).await);
+        }
+        held.push(stream);
+    }
+    let begun = tokio::time::Instant::now();
+    let http = client(&[&ours]).build().unwrap();
+    assert_eq!(running.deliver(&http, "https", "accbooks", "after", &[]).await.unwrap().0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: not by waiting for them", begun.elapsed());
+    assert!(here.metrics.receiver_connections_evicted.get() >= 9);
+    running.end(&here).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_says_where_a_request_comes_from() {
     let here = install("").await;
     let config = configured(&here, "trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]", "allow_ips = true", "");

@@ -70,13 +70,23 @@ impl Load {
     }
 }
 
+/// An event of this source.
+fn event(source: &Source, id: &str) -> String {
+    match source.name.as_str() {
+        "accelex" => {
+            format!(r#"{{"event_id":"{id}","event_type":"invoice.resolved","outcome":{{"invoice_id":"i"}}}}"#)
+        }
+        _ => super::body(id, 200),
+    }
+}
+
 async fn send(sender: u64, source: Source, url: String, pause: Duration, answers: Arc<Answers>) {
     let secret = source.secrets[0].value.clone();
     let http = reqwest::Client::builder().timeout(source.deadline).build().unwrap();
     let mut n = 0_u64;
     while !answers.stop.load(Ordering::Relaxed) {
         let id = format!("s{sender:02}-{n:08}");
-        let body = super::body(&id, 200);
+        let body = event(&source, &id);
         let signed = signature::sign(&source.scheme, secret.expose(), body.as_bytes());
         // As a provider does: again until it is taken.
         loop {

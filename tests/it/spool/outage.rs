@@ -1,18 +1,20 @@
 //! Broker killed, broker frozen, receiver killed, each under load: nothing acknowledged is missing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::load::{Load, check};
+use super::load::{Answers, Load, check};
 use super::{AWAY, RECEIVER, drained, rows};
 use crate::common::broker::OwnServers;
 use crate::common::process::Process;
 use crate::common::{Installation, eventually, install, install_on};
 
 const SEED: u64 = 20_261_122;
-const SENDERS: u64 = 24;
+/// Senders of each provider: their deadlines are not the same.
+const SENDERS: [(&str, u64); 2] = [("accbooks", 16), ("accelex", 8)];
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The configuration's file with a port for the receiver that stays the same, and that port.
@@ -24,9 +26,39 @@ fn on_port(here: &Installation) -> (std::path::PathBuf, u16) {
     (file, port)
 }
 
-fn load(here: &Installation, port: u16) -> Load {
-    let source = &here.config.sources["accbooks"];
-    Load::start(source, &format!("http://127.0.0.1:{port}{}", source.path), SENDERS, PAUSE)
+/// Senders of both providers.
+struct Loads(Vec<(&'static str, Load)>);
+
+impl Loads {
+    fn start(here: &Installation, port: u16) -> Self {
+        let start = |(name, senders)| {
+            let source = &here.config.sources[name];
+            (name, Load::start(source, &format!("http://127.0.0.1:{port}{}", source.path), senders, PAUSE))
+        };
+        Self(SENDERS.map(start).into())
+    }
+
+    fn answers(&self) -> Vec<Arc<Answers>> {
+        self.0.iter().map(|(_, load)| Arc::clone(&load.answers)).collect()
+    }
+
+    /// Lets every sender have its last answer.
+    async fn stop(self) -> Vec<(&'static str, Arc<Answers>)> {
+        let mut stopped = Vec::new();
+        for (name, load) in self.0 {
+            stopped.push((name, load.stop().await));
+        }
+        stopped
+    }
+}
+
+/// How many events are acknowledged.
+fn count(answers: &[Arc<Answers>]) -> usize {
+    answers.iter().map(|answers| answers.count()).sum()
+}
+
+fn summary(answers: &[Arc<Answers>]) -> String {
+    answers.iter().map(|answers| answers.summary()).collect::<Vec<_>>().join("; ")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,35 +80,37 @@ async fn outage(time: Duration) {
     let spool = here.data_dir.path().join("spool");
     let mut running = Process::start(&file, &RECEIVER, &[]);
     running.line(&["the receiver listens"]).await;
-    let load = load(&here, port);
-    let answers = std::sync::Arc::clone(&load.answers);
-    let further = |more: usize| {
-        let (answers, goal) = (std::sync::Arc::clone(&answers), answers.count() + more);
-        async move { eventually("events are acknowledged", || answers.count() >= goal).await }
+    let loads = Loads::start(&here, port);
+    let answers = loads.answers();
+    let further = async |more: usize| {
+        let goal = count(&answers) + more;
+        eventually("events are acknowledged", || count(&answers) >= goal).await;
     };
     further(500).await;
     for way in ["frozen", "killed"] {
-        let before = answers.count();
+        let before = count(&answers);
         tokio::task::block_in_place(|| if way == "frozen" { servers.freeze() } else { servers.kill() });
         tokio::time::sleep(time).await;
-        let during = answers.count() - before;
-        println!("broker {way} for {time:?}: {during} acknowledged meanwhile; {}", answers.summary());
+        let during = count(&answers) - before;
+        println!("broker {way} for {time:?}: {during} acknowledged meanwhile; {}", summary(&answers));
         assert!(during > 500, "it goes on without the broker: {during}");
         tokio::task::block_in_place(|| if way == "frozen" { servers.thaw() } else { servers.restart() });
         further(200).await;
         eventually("Kafka takes events again, and the spool is drained", || drained(&spool)).await;
     }
-    let answers = load.stop().await;
+    let stopped = loads.stop().await;
     running.terminate();
     let ended = running.ended().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(drained(&spool), "left: {:?}", ended.stderr);
-    let rows = rows(&here, "accbooks").await;
-    let spooled = check(&answers.acknowledged(), &rows);
-    println!("{}; {} rows, {spooled} of them by the spool, 0 missing", answers.summary(), rows.len());
-    let deadline = here.config.sources["accbooks"].deadline;
-    assert!(answers.slowest() < deadline && answers.unanswered() == 0, "{}", answers.summary());
-    assert!(spooled > 1000, "{spooled}");
+    for (source, answers) in stopped {
+        let rows = rows(&here, source).await;
+        let spooled = check(&answers.acknowledged(), &rows);
+        println!("{source}: {}; {} rows, {spooled} of them by the spool, 0 missing", answers.summary(), rows.len());
+        let deadline = here.config.sources[source].deadline;
+        assert!(answers.slowest() < deadline && answers.unanswered() == 0, "{source}: {}", answers.summary());
+        assert!(spooled > 300, "{source}: {spooled}");
+    }
     drop(here);
     tokio::task::spawn_blocking(move || drop(servers)).await.unwrap();
 }
@@ -96,24 +130,27 @@ async fn long_series_of_receivers_killed_without_kafka() {
 async fn kills(rounds: u32) {
     let here = install("").await;
     let (file, port) = on_port(&here);
-    let load = load(&here, port);
+    let loads = Loads::start(&here, port);
+    let answers = loads.answers();
     let mut rng = StdRng::seed_from_u64(SEED);
     for round in 0..rounds {
         let running = Process::start(&file, &RECEIVER, &AWAY);
-        let goal = load.answers.count() + 100;
-        eventually(&format!("round {round} acknowledges"), || load.answers.count() >= goal).await;
+        let goal = count(&answers) + 100;
+        eventually(&format!("round {round} acknowledges"), || count(&answers) >= goal).await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..1000))).await;
         running.kill();
     }
     let mut running = Process::start(&file, &RECEIVER, &[]);
     running.line(&["the receiver listens"]).await;
-    let answers = load.stop().await;
+    let stopped = loads.stop().await;
     let spool = here.data_dir.path().join("spool");
     eventually("the spool is drained", || drained(&spool)).await;
     running.terminate();
     assert_eq!(running.ended().await.code, Some(0));
-    let rows = rows(&here, "accbooks").await;
-    let spooled = check(&answers.acknowledged(), &rows);
-    println!("seed {SEED}: {rounds} kills; {}; {spooled} by the spool, 0 missing", answers.summary());
-    assert!(spooled > 300, "{spooled}");
+    for (source, answers) in stopped {
+        let rows = rows(&here, source).await;
+        let spooled = check(&answers.acknowledged(), &rows);
+        println!("seed {SEED}: {rounds} kills; {source}: {}; {spooled} by the spool, 0 missing", answers.summary());
+        assert!(spooled > 100, "{source}: {spooled}");
+    }
 }
