@@ -68,8 +68,8 @@ pub enum Read {
 }
 
 /// Reads partitions of one topic (Kafka's name), each from an offset, or from its first record where there is none or
-/// it is gone (which is said), to their true ends. A partition whose end is held back does not stop the others. Returns how many
-/// records it read; early, when `stop` says so. Blocks.
+/// it is gone (which is said), to their true ends. A partition whose end is held back does not stop the others. Returns
+/// how many records it read; early, when `stop` says so. Blocks.
 ///
 /// # Errors
 /// When the client fails, nothing comes for `patience`, or a partition ends before its offset.

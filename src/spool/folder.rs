@@ -67,11 +67,15 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
             Err(NoHead::Unfinished) => Ok(Head::find(&disk.read(&name, 0, bytes)?)),
             found => Ok(found),
         });
+        let is_unread = read.is_err();
         let found = match read {
             // Its owner has drained it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !repair => continue,
-            // Not taken for unfinished, which would be removed: it may be readable another time.
-            Err(_) => Err(NoHead::Damaged),
+            // Of two copies one may be in pages that can be read. Never taken for unfinished, which would be removed.
+            Err(_) => match disk.salvage(&name, 0, HEAD_BYTES).map(|head| Head::find(&head)) {
+                Ok(Ok(found)) => Ok(found),
+                Ok(Err(_)) | Err(_) => Err(NoHead::Damaged),
+            },
             Ok(found) => found,
         };
         // A head alone holds no event either.
@@ -117,7 +121,13 @@ pub(super) fn take_stock(disk: &Arc<dyn Disk>, ledger: &Ledger, repair: bool) ->
                 known.set_aside.push(SetAside { file: name, reason });
                 continue;
             }
-            Err(NoHead::Damaged) => "both copies of its head are damaged or cannot be read".to_owned(),
+            Err(NoHead::Damaged) if is_unread => {
+                let reason = "the disk does not give its head; the next start tries it again".to_owned();
+                tracing::error!(file = name, reason, "a segment of the spool cannot be read; it keeps its name");
+                known.set_aside.push(SetAside { file: name, reason });
+                continue;
+            }
+            Err(NoHead::Damaged) => "both copies of its head are damaged".to_owned(),
         };
         tracing::error!(file = name, reason, "a segment of the spool cannot be read; it is kept for people to look at");
         let mut file = name.clone();

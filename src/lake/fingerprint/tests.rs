@@ -1,3 +1,5 @@
+//! What counts as the same row, and what does not.
+
 use std::sync::Arc;
 
 use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder};
