@@ -9,6 +9,7 @@ use ledgerhook::delivery::{self, Settings};
 use ledgerhook::event::{Attempt, DeadLetter, Envelope, Evidence, Origin, Record, Sha256, Timestamp};
 use ledgerhook::kafka::headers::Headers;
 use ledgerhook::kafka::produce::{Outgoing, Producer};
+use ledgerhook::kafka::records;
 use ledgerhook::router::mapping::Mapper;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -50,16 +51,7 @@ pub(crate) fn try_record(event_type: &str, event_id: &str, members: &Value) -> O
 /// The value of a record in its topic.
 pub(crate) fn encoded(installation: &Installation, record: &Record) -> Vec<u8> {
     let encoder = installation.encoders.of(record.topic()).unwrap();
-    let value = match record {
-        Record::Invoice(record) => encoder.encode(record),
-        Record::Contract(record) => encoder.encode(record),
-        Record::Case(record) => encoder.encode(record),
-        Record::Compliance(record) => encoder.encode(record),
-        Record::Transaction(record) => encoder.encode(record),
-        Record::Review(record) => encoder.encode(record),
-        Record::Feed(record) => encoder.encode(record),
-    };
-    value.unwrap()
+    records::encode(encoder, record).unwrap()
 }
 
 /// Writes records to their topics, in this order.
