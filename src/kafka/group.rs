@@ -9,6 +9,7 @@
 //! pause of all members, is short where state is a cache on disk. Not the protocol of KIP-848: it gives and takes single
 //! partitions while others go on, and leaves the choice of assignor to the brokers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,6 +107,17 @@ pub enum GroupError {
         /// Group.
         group: String,
     },
+}
+
+/// Why an assignment cannot be taken yet.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotYet(String);
+
+impl From<KafkaError> for NotYet {
+    fn from(error: KafkaError) -> Self {
+        Self(format!("cannot read committed offsets: {error}"))
+    }
 }
 
 enum Rebalance {
@@ -320,24 +332,32 @@ impl Member {
             Err(error) => {
                 // Without offsets there is nothing to start from: the assignment waits with us.
                 self.gaining = Some(gaining);
-                Ok(Polled::Away(format!("cannot read committed offsets: {error}")))
+                Ok(Polled::Away(error.to_string()))
             }
         }
     }
 
-    /// Takes an assignment at the committed offsets, or at the start that was asked for, which is committed at once:
-    /// "now" must not mean a later now after a restart.
-    fn assign(&self, gaining: &[Partition]) -> Result<(), KafkaError> {
+    /// Takes an assignment at the committed offsets, or where the group begins. That is committed at once: "now" must not
+    /// mean a later now after a restart.
+    fn assign(&self, gaining: &[Partition]) -> Result<(), NotYet> {
         let committed = self.consumer.committed_offsets(list(gaining), REQUEST_TIMEOUT)?;
         let mut assignment = TopicPartitionList::new();
         let mut fresh = TopicPartitionList::new();
+        let mut begun = BTreeMap::new();
         for element in committed.elements() {
             element.error()?;
             let (topic, number) = (element.topic(), element.partition());
             let offset = match element.offset() {
                 Offset::Offset(offset) => offset,
                 _ => {
-                    let offset = self.first(topic, number)?;
+                    let begins = match begun.get(topic) {
+                        Some(begins) => begins,
+                        None => begun.entry(topic.to_owned()).or_insert(self.begin(topic, gaining, &mut fresh)?),
+                    };
+                    let offset = match begins.get(&number) {
+                        Some(offset) => *offset,
+                        None => self.consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT)?.0,
+                    };
                     fresh.add_partition_offset(topic, number, Offset::Offset(offset))?;
                     offset
                 }
@@ -353,10 +373,46 @@ impl Member {
         Ok(())
     }
 
+    /// Where the group begins with the partitions of a topic that it does not know; nothing of those that have to be read
+    /// from their first record.
+    ///
+    /// A group that knows the topic and not one of its partitions was there before that one: all of it is new. To tell
+    /// that from a beginning, where members take their partitions one after the other, one of them, the owner of
+    /// partition 0, says where all begin; the others wait for it.
+    fn begin(
+        &self,
+        topic: &str,
+        gaining: &[Partition],
+        fresh: &mut TopicPartitionList,
+    ) -> Result<BTreeMap<i32, i64>, NotYet> {
+        if self.start == Start::Earliest || self.whole.as_deref() == Some(topic) {
+            return Ok(BTreeMap::new());
+        }
+        let of = |number| Partition { topic: topic.to_owned(), number };
+        let known = self.consumer.committed_offsets(list(&[of(0)]), REQUEST_TIMEOUT)?;
+        let known = known.elements().first().map(|first| first.error().map(|()| first.offset())).transpose()?;
+        if matches!(known, Some(Offset::Offset(_))) {
+            return Ok(BTreeMap::new());
+        }
+        if !gaining.contains(&of(0)) {
+            return Err(NotYet(format!("the owner of partition 0 of {topic} has not said where the group begins")));
+        }
+        let metadata = self.consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let numbers = metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id());
+        let mut begins = BTreeMap::new();
+        for number in numbers {
+            let offset = self.first(topic, number)?;
+            begins.insert(number, offset);
+            if !gaining.contains(&of(number)) {
+                fresh.add_partition_offset(topic, number, Offset::Offset(offset))?;
+            }
+        }
+        Ok(begins)
+    }
+
     fn first(&self, topic: &str, number: i32) -> Result<i64, KafkaError> {
         let (low, high) = self.consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT)?;
         match self.start {
-            _ if self.whole.as_deref() == Some(topic) => Ok(low),
             Start::Earliest => Ok(low),
             Start::Now => Ok(high),
             Start::At(time) => {

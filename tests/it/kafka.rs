@@ -10,7 +10,7 @@ use ledgerhook::kafka::produce::{Outgoing, Producer};
 use ledgerhook::kafka::restore::{self, Read, RestoreError, read_to_end};
 use ledgerhook::kafka::transaction::{TransactionError, Transactions};
 
-use crate::common::{Installation, install};
+use crate::common::{Installation, eventually, install};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -187,6 +187,83 @@ async fn a_group_starts_where_it_is_told_and_remembers_it() {
     assert_eq!(joined("now", Start::Now, 1).await.unwrap(), ["new"]);
     assert_eq!(joined("at", Start::At(0), 2).await.unwrap(), ["new", "old"]);
     assert_eq!(joined("earliest", Start::Now, 2).await.unwrap(), ["new", "old"], "nothing was committed as read");
+}
+
+/// Polls all members until they have these values, and everything that was read until then.
+fn gather(members: &mut [Member], wanted: &[String]) -> Vec<String> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut records = Vec::new();
+    while !wanted.iter().all(|value| values(&records).contains(value)) {
+        assert!(tokio::time::Instant::now() < deadline, "{:?} of {wanted:?}", values(&records));
+        for member in &mut *members {
+            match member.poll(Duration::from_millis(20)).unwrap() {
+                Polled::Record(record) => records.push(*record),
+                Polled::Gained(_) | Polled::Nothing | Polled::Away(_) => {}
+                Polled::Leaving { .. } => member.release().unwrap(),
+            }
+        }
+    }
+    values(&records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_begins_now_leaves_out_what_was_there_and_nothing_that_comes() {
+    let installation = install("").await;
+    let (cluster, topic) = (installation.ground.cluster.clone(), installation.ground.cluster.topic("feeds"));
+    let partitions = i32::try_from(installation.ground.partitions_of("feeds").unwrap().len()).unwrap();
+    let of =
+        |what: &str, numbers: std::ops::Range<i32>| -> Vec<String> { numbers.map(|n| format!("{what} {n}")).collect() };
+    let produce = async |what: &str, numbers: std::ops::Range<i32>| {
+        // One of before does not know of partitions added since.
+        let producer = Producer::new(&cluster, TIMEOUT, Duration::from_millis(1)).unwrap();
+        for number in numbers {
+            let row = record(&installation, "a", &format!("{what} {number}"));
+            producer.send(&Outgoing { partition: Some(number), ..row }).await.unwrap();
+        }
+    };
+    produce("old", 0..partitions).await;
+    let join =
+        |instance: &str| Member::join(&cluster, "now", instance, std::slice::from_ref(&topic), Start::Now).unwrap();
+    // Whoever does not own partition 0 waits for the word of the one who does.
+    let mut members = vec![join("first"), join("second")];
+    let mut owned = 0;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while owned < partitions {
+        assert!(tokio::time::Instant::now() < deadline, "{owned} owned");
+        for member in &mut members {
+            match tokio::task::block_in_place(|| member.poll(Duration::from_millis(20))).unwrap() {
+                Polled::Gained(gained) => owned += i32::try_from(gained.len()).unwrap(),
+                Polled::Leaving { .. } => {
+                    owned = 0;
+                    member.release().unwrap();
+                }
+                Polled::Record(record) => panic!("{record:?}"),
+                Polled::Nothing | Polled::Away(_) => {}
+            }
+        }
+    }
+    produce("new", 0..partitions).await;
+    let new = of("new", 0..partitions);
+    assert_eq!(tokio::task::block_in_place(|| gather(&mut members, &new)), new);
+
+    // Partitions are added, and have records before anyone reads them.
+    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
+        .create()
+        .unwrap();
+    let more = rdkafka::admin::NewPartitions::new(&topic, usize::try_from(partitions + 2).unwrap());
+    admin.create_partitions([&more], &rdkafka::admin::AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let count = || installation.ground.partitions_of("feeds").map_or(0, |partitions| partitions.len());
+    let all = usize::try_from(partitions + 2).unwrap();
+    eventually("the partitions are there", || tokio::task::block_in_place(count) == all).await;
+    produce("added", partitions..partitions + 2).await;
+    drop(members);
+    let wanted = [new, of("added", partitions..partitions + 2)].concat();
+    let mut read = tokio::task::block_in_place(|| gather(&mut [join("third")], &wanted));
+    read.dedup();
+    let mut wanted = wanted;
+    wanted.sort();
+    assert_eq!(read, wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
