@@ -131,7 +131,7 @@ impl Complaint {
 }
 
 /// `did you mean ...?` for the nearest of `known`, when it is near enough to be a slip of the pen.
-pub(super) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     // A third of the word, so that short keys do not match one another, and never more than three.
     let allowed = (written.chars().count() / 3).clamp(1, 3);
     known

@@ -45,6 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use fault::did_you_mean;
 pub use fault::{Fault, Faults};
 pub use kafka::{Kafka, RegistryAuth, SchemaRegistry};
 pub use lake::{Catalog, CatalogKind, Commit, Lake, S3};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `template` | templates, strict about what is not there; JSON that is built, not pasted |
 //! | `preset` | a description, compiled: steps, look-up, our id |
+//! | `filter` | which records the user wants sent |
 //! | `request` | a record as a request |
 //! | `rules` | what a description says that answers mean |
 //! | `classify` | what status, headers and faults mean without one: a pure function |
@@ -25,6 +26,7 @@ mod access;
 mod classify;
 mod client;
 mod deliver;
+mod filter;
 mod guard;
 mod idempotency;
 mod limits;

@@ -8,6 +8,7 @@ use minijinja::Value;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest as _, Sha256};
 
+use super::filter;
 use super::idempotency::Idempotency;
 use super::request::{Prepared, RequestTemplate};
 use super::rules::Rule;
@@ -102,7 +103,11 @@ impl Preset {
         let probe = description.probe.as_ref();
         let probe = probe.map(|probe| RequestTemplate::compile(&mut strict, "probe", probe)).transpose()?;
         let rules = Rule::compile_all(&mut chainable, "answers", &description.answers)?;
-        let filter = target.filter.as_ref().map(|source| chainable.expression("filter", source)).transpose()?;
+        let filter = target
+            .filter
+            .as_ref()
+            .map(|source| filter::compile(&mut chainable, source, &target.records))
+            .transpose()?;
         let rule = description.idempotency;
         let idempotency = match rule.class {
             IdempotencyClass::Upsert => Idempotency::Upsert,

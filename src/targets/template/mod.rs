@@ -7,6 +7,7 @@ mod filters;
 mod tree;
 mod values;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use minijinja::value::{Object, Value};
@@ -168,10 +169,23 @@ impl Templates {
     /// Compiles an expression.
     pub(super) fn expression(&mut self, place: &str, source: &str) -> Result<Compiled, TemplateError> {
         // Alone first: what is no expression must not become one by what is put around it.
-        let failed = |error: Error| TemplateError { place: place.to_owned(), what: told(&error) };
+        let failed = |error: Error| {
+            let column =
+                error.range().and_then(|range| source.get(..range.start)).map(|before| before.chars().count() + 1);
+            let at = column.map_or_else(String::new, |column| format!("column {column}: "));
+            TemplateError { place: place.to_owned(), what: format!("{at}{}", told(&error)) }
+        };
         self.env.compile_expression_owned(source.to_owned()).map_err(failed)?;
         self.check_filters(place, source)?;
         self.add(place, "", &format!("{{% set {VALUE} = ({source}) %}}"))
+    }
+
+    /// The names that an expression asks for, with members as far as they are named outright, sorted; functions are none.
+    pub(super) fn names(&self, source: &str) -> Vec<String> {
+        let Ok(expression) = self.env.compile_expression(source) else { return Vec::new() };
+        let is_function = |name: &String| self.env.globals().any(|(known, _)| known == name);
+        let names: BTreeSet<String> = expression.undeclared_variables(true).into_iter().collect();
+        names.into_iter().filter(|name| !is_function(name)).collect()
     }
 
     /// Compiles a text with expressions in it.
