@@ -183,6 +183,27 @@ pub(super) fn compare_pairs(
             });
         }
     }
+    let other = |kind: Kind| {
+        let names = topics.iter().filter(move |topic| topic.kind == kind).map(|topic| topic.full_name(prefix));
+        names.filter_map(|full| existing.get(&full).map(|is| (full, is.partitions))).filter(|(_, is)| *is != partitions)
+    };
+    for (topic, is) in other(Kind::Redeliver) {
+        report.faults.push(Fault::Wrong {
+            topic,
+            setting: "number of partitions",
+            is: is.to_string(),
+            should: format!("{partitions} as in {name}"),
+            because: "a replay stands in the partition of its record's number, and one deliverer has to own both",
+        });
+    }
+    if topics.iter().any(|topic| topic.kind == Kind::Redeliver) {
+        report.warnings.extend(other(Kind::Records).map(|(topic, is)| {
+            Warning(format!(
+                "topic {topic}: number of partitions is {is}, and {partitions} in {name}: where several deliver, a replay \
+                 of its records may come to one that does not own them, and become a dead letter"
+            ))
+        }));
+    }
 }
 
 #[cfg(test)]

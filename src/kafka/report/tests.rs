@@ -129,5 +129,7 @@ fn what_targets_keep_has_a_place_for_every_partition() {
     assert_eq!(faults(Kind::Audit, 1), 0);
     assert_eq!(faults(Kind::Parked, 11), 1);
     assert_eq!(faults(Kind::Progress, 24), 0, "more do no harm");
-    assert_eq!(faults(Kind::Records, 13), 2);
+    assert_eq!(faults(Kind::Records, 13), 3, "parked, progress and redeliver");
+    assert_eq!(faults(Kind::Redeliver, 11), 1);
+    assert_eq!(faults(Kind::Redeliver, 24), 1, "a deliverer would own others of it than of the records");
 }
