@@ -520,7 +520,10 @@ impl<R> Plan<R> {
         for reading in self.readings.values_mut() {
             reading.committed();
         }
-        for lane in std::mem::take(&mut self.sealed) {
+        // In an order that a history's seed gives again.
+        let mut lanes: Vec<Arc<Lane>> = std::mem::take(&mut self.sealed).into_iter().collect();
+        lanes.sort_unstable();
+        for lane in lanes {
             self.enqueue(lane, now);
         }
     }

@@ -109,6 +109,16 @@ fn histories_with_refusals() {
     histories(3, 500);
 }
 
+/// A failing seed is worth nothing where it does not fail again.
+#[test]
+fn a_seed_gives_the_same_history_again() {
+    for seed in 0..40 {
+        let (first, again) = (history(seed), history(seed));
+        let came = |world: &World| world.others(u8::MAX);
+        assert_eq!((first.counts, came(&first)), (again.counts, came(&again)), "seed {seed}");
+    }
+}
+
 /// The key that fails in some worlds.
 const POISONED: u8 = 7;
 

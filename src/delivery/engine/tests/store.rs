@@ -1,6 +1,6 @@
 //! What is committed, whole or not at all, and what has to hold of it at every moment.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Id, Job, PARTITIONS, World, again, number};
 use crate::delivery::lane::{Change, Lane, Seat};
@@ -11,10 +11,10 @@ use crate::event::Timestamp;
 /// What is committed.
 #[derive(Default)]
 pub(super) struct Store {
-    pub(super) positions: HashMap<usize, (Position, usize)>,
+    pub(super) positions: BTreeMap<usize, (Position, usize)>,
     /// The same of redeliveries.
-    pub(super) agains: HashMap<usize, (Position, usize)>,
-    pub(super) latest: HashMap<Lane, Timestamp>,
+    pub(super) agains: BTreeMap<usize, (Position, usize)>,
+    pub(super) latest: BTreeMap<Lane, Timestamp>,
     pub(super) parked: BTreeMap<Job, Row>,
     /// The log of `parked`: offset, record, and what the row says of it.
     pub(super) log: Vec<Vec<(i64, Job, Option<Row>)>>,
@@ -23,7 +23,7 @@ pub(super) struct Store {
     pub(super) dead: BTreeSet<Id>,
     /// Redeliveries that are over, with what became of them.
     pub(super) again: BTreeMap<(usize, usize), &'static str>,
-    pub(super) tries: HashMap<Job, u32>,
+    pub(super) tries: BTreeMap<Job, u32>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! A model of a target: what it makes of requests, by its idempotency class, and what it holds against us.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
@@ -17,14 +17,20 @@ pub(super) struct Target {
     /// When the first request for each record came.
     arrived: BTreeMap<Id, Instant>,
     /// Keys with the time of their first request.
-    keys: HashMap<Id, Instant>,
+    keys: BTreeMap<Id, Instant>,
     /// Index of the last record written of each key of each partition.
-    last: HashMap<(usize, u8), usize>,
+    last: BTreeMap<(usize, u8), usize>,
 }
 
 impl Target {
     pub(super) fn new(class: Idempotency) -> Self {
-        Self { class, documents: BTreeMap::new(), arrived: BTreeMap::new(), keys: HashMap::new(), last: HashMap::new() }
+        Self {
+            class,
+            documents: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
     }
 
     /// Acts on a request; says whether it made a document or had it already.

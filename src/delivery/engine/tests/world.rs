@@ -1,6 +1,6 @@
 //! Kafka, a target and some deliverers as a model: what is committed is committed whole, everything else can be lost.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub(super) struct Node {
 }
 
 /// What happened, for the tests of the tests.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) tries: usize,
     pub(super) repeats: usize,
@@ -132,7 +132,7 @@ pub(super) struct World {
     pub(super) generation: u64,
     pub(super) flights: Vec<Flight>,
     /// The last record of each key that was sent.
-    pub(super) sent: HashMap<(usize, u8), usize>,
+    pub(super) sent: BTreeMap<(usize, u8), usize>,
     pub(super) faults: bool,
     /// What befalls poisoned records.
     pub(super) poison: Fate,
@@ -191,7 +191,7 @@ impl World {
             nodes: Vec::new(),
             generation: 0,
             flights: Vec::new(),
-            sent: HashMap::new(),
+            sent: BTreeMap::new(),
             faults: true,
             poison: Fate::Refused,
             steady: None,
