@@ -13,6 +13,7 @@ use super::repeat::Step;
 use super::results::Heard;
 use super::task::Task;
 use crate::event::Timestamp;
+use crate::lifecycle::failpoint;
 use crate::targets::{Answer, Client, Fault};
 
 /// A try that ended.
@@ -74,12 +75,15 @@ impl Open {
             return;
         };
         let look_first = self.step == Step::LookUp;
+        failpoint("delivery.before_send");
         self.until(cut.run_until_cancelled(client.send(&task.record, at, look_first))).await;
     }
 
     /// Ends with the answer of this exchange; with none where it was cut short.
     async fn until(mut self, exchange: impl Future<Output = Option<Answer>>) {
-        let answer = exchange.await.unwrap_or_else(|| unresolved("cut short by our shutdown"));
+        let answer = exchange.await;
+        failpoint("delivery.after_send");
+        let answer = answer.unwrap_or_else(|| unresolved("cut short by our shutdown"));
         if let Some(tried) = &mut self.tried {
             tried.answer = answer;
         }

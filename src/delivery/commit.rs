@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::kafka::group::{Membership, Partition};
 use crate::kafka::produce::Outgoing;
 use crate::kafka::transaction::{TransactionError, Transactions};
+use crate::lifecycle::failpoint;
 
 /// Most bytes of rows between two commits, about: what a batch costs in memory.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -121,11 +122,15 @@ pub(super) fn commit(
                 Row::Erase { topic, partition, key } => transactions.erase(topic, *partition, key)?,
             }
         }
+        failpoint("delivery.after_rows");
         // Without a membership there are no positions either: both are had with the first partitions.
         if let Some(metadata) = member.filter(|_| !positions.is_empty()) {
             transactions.offsets(positions.iter().map(|(partition, next)| (partition, *next)), metadata)?;
         }
-        transactions.commit(waiting)
+        failpoint("delivery.after_offsets");
+        transactions.commit(waiting)?;
+        failpoint("delivery.after_commit");
+        Ok(())
     };
     match work() {
         Err(abort @ TransactionError::Abort { .. }) => {

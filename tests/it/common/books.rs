@@ -70,7 +70,7 @@ pub(crate) struct Book {
     looked_up: BTreeMap<String, usize>,
     /// What was sent before its predecessor had a document, or behind its successor.
     pub(crate) inversions: Vec<String>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Most writes at one time.
     pub(crate) most_in_flight: usize,
     /// When each write came.

@@ -35,12 +35,18 @@ fn shuffled(roll: u32) -> Mood {
 }
 
 fn deliverer(installation: &Installation, n: usize) -> Process {
+    deliverer_at(installation, n, "")
+}
+
+/// A deliverer that dies at this failpoint.
+pub(super) fn deliverer_at(installation: &Installation, n: usize, failpoint: &str) -> Process {
     let home = installation.data_dir.path().join(format!("home-{n}")).display().to_string();
-    Process::start(&installation.file(), &["run", "--role", "delivery"], &[("LEDGERHOOK__DATA_DIR", &home)])
+    let settings = [("LEDGERHOOK__DATA_DIR", home.as_str()), ("LEDGERHOOK_FAILPOINT", failpoint)];
+    Process::start(&installation.file(), &["run", "--role", "delivery"], &settings)
 }
 
 /// Nothing is missing, nothing came out of order, nothing is given up.
-async fn assert_whole(installation: &Installation, books: &Books, records: usize) {
+pub(super) async fn assert_whole(installation: &Installation, books: &Books, records: usize) {
     for class in CLASSES {
         books.of(class, |book| {
             println!("{class}: {} writes for {records} records, {} doubled", book.writes, book.doubled().len());
