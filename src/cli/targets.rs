@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 use super::{Failure, Verdict, print};
 use crate::app;
 use crate::config::{Config, Target};
-use crate::event::Timestamp;
+use crate::event::{OpenWindow, Timestamp};
 use crate::operate::open::{self, Open};
 use crate::operate::targets::{self, Known};
 
@@ -82,9 +82,9 @@ fn list(config: &Config, json: bool) -> Result<Verdict, Failure> {
 }
 
 fn state(known: &Known) -> &str {
-    match (&known.pause, &known.window) {
+    match (&known.pause, known.windows.open()) {
         (Some(pause), _) if pause.paused => "paused",
-        (_, Some((trouble, ..))) => trouble,
+        (_, Some(window)) => &window.trouble,
         _ => "active",
     }
 }
@@ -100,10 +100,10 @@ fn row(target: &Target, known: &Known, instances: &[String], oldest: Option<&Ope
             "reason": pause.reason,
             "at": pause.at.to_string(),
         })),
-        "window": known.window.as_ref().map(|(trouble, until, instance)| json!({
-            "trouble": trouble,
-            "until": until.to_string(),
-            "found_by": instance,
+        "window": known.windows.open().map(|window| json!({
+            "trouble": window.trouble,
+            "until": window.until.to_string(),
+            "found_by": window.instance,
         })),
         "instances": instances,
         "oldest_open": oldest.map(|open| json!({
@@ -122,7 +122,7 @@ fn line(target: &Target, known: &Known, instances: &[String], oldest: Option<&Op
         let why = pause.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
         line = format!("{line}; paused by {} at {}{why}", pause.by, pause.at);
     }
-    if let Some((trouble, until, instance)) = &known.window {
+    if let Some(OpenWindow { trouble, until, instance }) = known.windows.open() {
         let when = if *until > Timestamp::now() { "next try at" } else { "tried one by one since" };
         line = format!("{line}; {trouble} as {instance} found, {when} {until}");
     }

@@ -56,7 +56,7 @@ pub struct Delivery {
     pub commit_every: Duration,
     /// Most finished records between two commits of progress.
     pub commit_records: usize,
-    /// Records held in memory for one target.
+    /// Records held in memory for one target, and never more than 64 MiB of them as they stand in Kafka.
     pub read_ahead: usize,
     /// Time before the deletion of an open record by retention from which on a warning is logged; zero is never.
     pub retention_warning: Duration,

@@ -56,12 +56,14 @@ pub struct Target {
     pub timeout: Duration,
     /// Longest wait for the connection; part of `timeout`.
     pub connect_timeout: Duration,
-    /// Records under way at the target at one time, in all instances together.
+    /// Records under way at the target at one time, in all instances together. Each instance with partitions of the
+    /// target may have one, so it holds where no more instances deliver than this.
     pub max_concurrency: usize,
     /// Records sent whose end is not committed yet, in all instances together: what a crash repeats at most. Not below
     /// `max_concurrency`.
     pub max_unsettled: usize,
-    /// How fast records may be sent, in all instances together; none for as fast as they come.
+    /// How fast requests may be made, in all instances together; none for as fast as they come. No time as long as the
+    /// limit's has more of them.
     pub rate_limit: Option<RateLimit>,
     /// TLS beyond the usual.
     pub tls: TargetTls,
@@ -78,7 +80,7 @@ pub struct TargetTls {
     pub client_key: Option<Secret>,
 }
 
-/// Most records in a time.
+/// Most requests in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// How many.

@@ -8,10 +8,12 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::lane::{Ticket, Try};
 use super::repeat::Step;
 use super::results::Heard;
 use super::task::Task;
+use super::worker::PROOF;
 use crate::event::Timestamp;
 use crate::lifecycle::failpoint;
 use crate::targets::{Answer, Client, Fault};
@@ -57,26 +59,39 @@ pub(super) struct Open {
     /// Gone when it is told.
     tried: Option<Box<Tried>>,
     step: Step,
+    /// When the partitions were last known to be ours.
+    proved: Clock,
+    /// Whether anything was sent.
+    sent: bool,
     results: SyncSender<Heard>,
 }
 
 impl Open {
     /// Begins a try. The channel has room for every try that may be under way, so that its end never blocks the runtime.
-    pub(super) fn new(next: Try<Task>, results: SyncSender<Heard>) -> Self {
+    pub(super) fn new(next: Try<Task>, proved: Clock, results: SyncSender<Heard>) -> Self {
         let Try { ticket, record: task, n, step } = next;
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let answer = unresolved("the try itself failed");
         let tried = Tried { ticket, task, n, started, started_at, took: Duration::ZERO, answer };
-        Self { tried: Some(Box::new(tried)), step, results }
+        Self { tried: Some(Box::new(tried)), step, proved, sent: false, results }
     }
 
-    async fn make(self, client: Arc<Client>, cut: CancellationToken) {
+    async fn make(mut self, client: Arc<Client>, cut: CancellationToken) {
+        if !self.begins(&Clock::now()) {
+            return;
+        }
         let Some((task, at)) = self.tried.as_ref().map(|tried| (Arc::clone(&tried.task), tried.started_at)) else {
             return;
         };
         let look_first = self.step == Step::LookUp;
         failpoint("delivery.before_send");
         self.until(cut.run_until_cancelled(client.send(&task.record, at, look_first))).await;
+    }
+
+    /// Whether it may begin: we may have stood still since it was chosen, and others may have the partitions.
+    fn begins(&mut self, clock: &Clock) -> bool {
+        self.sent = clock.since(&self.proved) < PROOF;
+        self.sent
     }
 
     /// Ends with the answer of this exchange; with none where it was cut short.
@@ -94,8 +109,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         if let Some(mut tried) = self.tried.take() {
             tried.took = tried.started.elapsed();
+            let heard = if self.sent { Heard::Tried(tried) } else { Heard::Unsent(tried.ticket) };
             // Nobody listens any more only when the target's thread has ended.
-            drop(self.results.try_send(Heard::Tried(tried)));
+            drop(self.results.try_send(heard));
         }
     }
 }
@@ -139,7 +155,9 @@ mod tests {
         let lane = Lane { partition: Partition { topic: "invoices".to_owned(), number: 3 }, key: b"k".to_vec() };
         let ticket = Ticket { epoch: 5, lane: Arc::new(lane), seat: Seat::Record(7) };
         let next = Try { ticket, record: task, n: 2, step: Step::Send };
-        (Open::new(next, results), heard)
+        let (mut open, now) = (Open::new(next, Clock::now(), results), Clock::now());
+        assert!(open.begins(&now));
+        (open, heard)
     }
 
     /// What came of the one try that was made: whether the target may have acted, and why.
@@ -163,6 +181,16 @@ mod tests {
         let (panics, heard) = open();
         runtime.spawn(panics.until(async { panic!("a fault of ours") }));
         assert_eq!(came(&heard), unresolved("the try itself failed"));
+    }
+
+    #[test]
+    fn nothing_is_sent_by_who_stood_still() {
+        let (mut open, heard) = open();
+        let asleep = Clock { at: Clock::now().at.plus(PROOF), ..Clock::now() };
+        assert!(!open.begins(&asleep));
+        drop(open);
+        let Heard::Unsent(ticket) = heard.recv_timeout(Duration::from_secs(30)).unwrap() else { panic!("it was sent") };
+        assert_eq!((ticket.epoch, ticket.seat), (5, Seat::Record(7)));
     }
 
     #[test]

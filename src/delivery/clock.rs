@@ -21,6 +21,12 @@ impl Clock {
         Self { now: Instant::now(), at: Timestamp::now() }
     }
 
+    /// How long ago `earlier` is by the clock that says longer: ours stands still while the machine sleeps, and the
+    /// system's may be set back.
+    pub(super) fn since(&self, earlier: &Self) -> Duration {
+        self.now.saturating_duration_since(earlier.now).max(self.at.since(earlier.at))
+    }
+
     /// A time of our clock as one of the system's.
     pub(super) fn wall(&self, time: Instant) -> Timestamp {
         let before = self.now.saturating_duration_since(time).as_micros();
@@ -39,6 +45,19 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_that_says_longer_counts() {
+        let now = Instant::now();
+        let at = |ours: u64, systems: i64| Clock {
+            now: now + Duration::from_secs(ours),
+            at: Timestamp::from_micros(systems * 1_000_000),
+        };
+        let earlier = at(10, 50);
+        for (later, seconds) in [(at(13, 53), 3), (at(11, 3651), 3601), (at(17, 20), 7), (at(10, 50), 0)] {
+            assert_eq!(later.since(&earlier), Duration::from_secs(seconds));
+        }
+    }
 
     #[test]
     fn there_and_back() {

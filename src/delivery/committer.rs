@@ -24,7 +24,7 @@ struct Job {
     rows: Vec<Row>,
     positions: Vec<(Partition, i64)>,
     member: Option<Arc<Membership>>,
-    began: Instant,
+    began: Clock,
 }
 
 /// A commit that ended.
@@ -33,7 +33,7 @@ pub(super) struct Committed {
     /// The session that it belongs to.
     session: u64,
     /// When it began.
-    began: Instant,
+    began: Clock,
     /// Whether it took longer than usual, and said so.
     waited: bool,
     outcome: Result<(), TransactionError>,
@@ -102,7 +102,7 @@ impl Worker {
         }
         let positions = self.offsets.moved(positions);
         let member = member.metadata().map(Arc::clone);
-        let job = Job { rows: self.batch.take(), positions, member, began: clock.now };
+        let job = Job { rows: self.batch.take(), positions, member, began: clock };
         self.committing = Some(clock.now);
         committer.jobs.try_send(job).map_err(|_| gone())
     }

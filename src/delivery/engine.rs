@@ -15,6 +15,7 @@ use super::queue::Head;
 use super::repeat::{Doubt, doubted};
 use super::room::{Asked, Room};
 use super::schedule::{MAX_UNREACHABLE, Next, Policy, backoff, decide};
+use super::tally::Weigh;
 use super::window::{Trouble, Window};
 use crate::config::RateLimit;
 use crate::event::AttemptOutcome;
@@ -39,8 +40,12 @@ pub(super) struct Rules {
     pub(super) limits: Limits,
     /// Tries in all instances together.
     pub(super) allowance: Allowance,
-    /// Records sent in a time, in all instances together.
+    /// Requests made in a time, in all instances together.
     pub(super) rate: Option<RateLimit>,
+    /// Most requests of one try.
+    pub(super) requests: u32,
+    /// How long another instance's probe may take until its answer is known here.
+    pub(super) hold_back: Duration,
 }
 
 /// What became of a try.
@@ -75,13 +80,13 @@ pub(super) struct Engine<R> {
     rng: SmallRng,
 }
 
-impl<R> Engine<R> {
+impl<R: Weigh> Engine<R> {
     /// An engine without partitions.
     pub(super) fn new(rules: Rules, rng: SmallRng) -> Self {
         let mut engine = Self {
             plan: Plan::new(rules.limits),
-            window: Window::default(),
-            room: Room::new(rules.limits.read_ahead),
+            window: Window::new(rules.hold_back),
+            room: Room::new(rules.limits.read_ahead.records),
             rules,
             breaker: Breaker::default(),
             bucket: Bucket::default(),
@@ -96,7 +101,7 @@ impl<R> Engine<R> {
     /// Takes the share of the target's limits that goes with `owned` of `all` partitions.
     pub(super) fn owns(&mut self, owned: usize, all: usize) {
         self.share = self.rules.allowance.share(owned, all.max(owned));
-        self.bucket.limit(self.rules.rate, owned, all);
+        self.bucket.limit(self.rules.rate, self.rules.requests, owned, all);
         self.room.owns(owned, all);
     }
 
@@ -152,6 +157,11 @@ impl<R> Engine<R> {
         go
     }
 
+    /// A try made so many requests; heard before its end is [taken](Engine::settle).
+    pub(super) fn used(&mut self, requests: u32) {
+        self.bucket.used(requests);
+    }
+
     /// Takes the end of a try that began at `started`.
     pub(super) fn settle(
         &mut self,
@@ -170,8 +180,9 @@ impl<R> Engine<R> {
         let (then, gave_up) = match next {
             Next::LeaveAlone { .. } => (Then::Again, None),
             Next::Finish => (Then::Finish, None),
-            // Nothing is given up for want of a target.
-            Next::GiveUp(DeadLetterReason::GaveUp) if self.window.trouble().is_some() => {
+            // Nothing is given up for want of a target, nor behind the back of an operator who has paused it: it comes
+            // again, and if it is refused then, that counts.
+            Next::GiveUp(_) if self.window.trouble().is_some() || self.window.is_paused() => {
                 (Then::At(now + self.rules.policy.retry.first), None)
             }
             Next::GiveUp(reason) => (Then::Finish, Some(reason)),
@@ -191,6 +202,17 @@ impl<R> Engine<R> {
             Then::Again => self.window.until(),
         };
         Ended { head, finished: then == Then::Finish, gave_up, due, changes }
+    }
+
+    /// Takes back a try that was not begun; says what has to be written to `parked`. It comes again.
+    pub(super) fn unsent(&mut self, ticket: &Ticket, now: Instant) -> Vec<Change<R>> {
+        self.bucket.used(0);
+        let waited = self.window.waited(now);
+        let head = self.plan.head(ticket, waited, now);
+        if head.is_some() {
+            self.since.get_or_insert(now);
+        }
+        self.plan.settle(ticket, Then::Again, head.and_then(|head| head.doubt), waited, now)
     }
 
     /// What a try says of the target.
@@ -215,7 +237,7 @@ impl<R> Engine<R> {
         let failed = verdict.scope == Scope::Record
             && matches!(verdict.outcome, AttemptOutcome::Retry | AttemptOutcome::Unresolved | AttemptOutcome::Unknown);
         if self.window.trouble().is_none() {
-            self.breaker.note(&ticket.lane, failed);
+            self.breaker.note(&ticket.lane, failed, now);
             if self.breaker.is_tripped() {
                 self.breaker.clear();
                 self.fails(started, now);

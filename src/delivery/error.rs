@@ -1,5 +1,6 @@
 //! Why delivery cannot start, or one target not go on.
 
+use super::restore::UnknownState;
 use crate::avro::AvroError;
 use crate::kafka::group::GroupError;
 use crate::kafka::layout::LayoutError;
@@ -31,6 +32,9 @@ pub(super) enum Stopped {
     /// The position was lost.
     #[error(transparent)]
     Position(GroupError),
+    /// What is known of its records cannot be read, and waiting would not help.
+    #[error("{0}; nothing is sent, since it may be what keeps a record from being sent twice")]
+    Unknown(UnknownState),
     /// A row of ours does not fit its schema: a fault of this program, which a repeat would meet again.
     #[error("cannot write a row of {topic}: {cause}")]
     Row {

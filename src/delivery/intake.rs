@@ -114,6 +114,13 @@ impl Worker {
             counts.map_err(|error| Interrupt::Again { why: error.to_string(), fenced: false })?.iter().sum()
         };
         self.engine.owns(partitions.len(), all);
+        if self.s.target.max_concurrency * partitions.len() < all {
+            tracing::warn!(
+                target_name = self.s.target.name,
+                max_concurrency = self.s.target.max_concurrency,
+                "fewer may be sent at a time than instances deliver; each of them sends one"
+            );
+        }
         let committed = member.committed(&partitions)?;
         if committed.len() < partitions.len() {
             // Where a partition begins was committed when it was gained. Records of one that is not known of would pass
@@ -221,6 +228,11 @@ impl Worker {
                 });
                 return Ok(());
             }
+            Ok(_) if self.s.target.records.contains(&row.record_topic) => {
+                let why = "this deliverer does not own the record's partition: redeliver and the record topics need the \
+                           same number of partitions (ledgerhook topics check)";
+                (DeadLetterReason::Rejected, why.to_owned())
+            }
             Ok(_) => (DeadLetterReason::Rejected, format!("the target takes no records of {}", row.record_topic)),
             Err(error) if error.is_away() => {
                 self.unwell(&error.to_string());
@@ -229,6 +241,10 @@ impl Worker {
             }
             Err(error) => (DeadLetterReason::Undecodable, error.to_string()),
         };
+        if !self.may_give_up() {
+            self.stash.push_back(incoming);
+            return Ok(());
+        }
         if self.engine.plan.pass(&from, offset) {
             let (reason, why) = refused;
             let event_id = incoming.headers.get("ce_id").unwrap_or_default();
@@ -241,6 +257,10 @@ impl Worker {
 
     /// Makes a dead letter of a row that cannot be decoded.
     fn bury(&mut self, incoming: Incoming, error: &DecodeError) -> Result<(), Stopped> {
+        if !self.may_give_up() {
+            self.stash.push_back(incoming);
+            return Ok(());
+        }
         let topic = self.s.reader.short(&incoming.partition.topic).to_owned();
         if !self.engine.plan.pass(&incoming.partition, incoming.offset) {
             return Ok(());
@@ -252,6 +272,11 @@ impl Worker {
         let row = self.s.rows.undecodable(&topic, incoming, &error.to_string(), Timestamp::now())?;
         self.batch.add(row, Instant::now());
         Ok(())
+    }
+
+    /// Whether a record may become a dead letter: not while the target is paused, or might be.
+    fn may_give_up(&self) -> bool {
+        self.conferred.is_complete() && !self.engine.window.is_paused()
     }
 
     pub(super) fn unwell(&mut self, why: &str) {
@@ -269,20 +294,26 @@ impl Worker {
 
     /// Looks whether what was away is back: the client does not say so by itself.
     pub(super) fn look(&mut self, now: Instant) -> Result<(), Stopped> {
+        if self.away.is_none() && !self.stash.is_empty() && self.may_give_up() {
+            // They waited for no more than that.
+            self.take_again()?;
+        }
         if self.away.is_none_or(|at| now < at) {
             return Ok(());
         }
-        let stashed: Vec<Incoming> = self.stash.drain(..).collect();
-        for incoming in stashed {
-            // One that still cannot be decoded goes back, and all behind it, in order.
-            self.take(incoming)?;
-        }
+        self.take_again()?;
         let answers = self.s.target.records.first().is_none_or(|topic| self.s.ground.partitions_of(topic).is_ok());
-        if answers && self.joined && self.stash.is_empty() {
+        if answers && self.joined && (self.stash.is_empty() || !self.may_give_up()) {
             self.well();
         } else {
             self.away = Some(Instant::now() + LOOK_EVERY);
         }
         Ok(())
+    }
+
+    /// Takes what waits in the stash; what still cannot be taken goes back, and all behind it, in order.
+    fn take_again(&mut self) -> Result<(), Stopped> {
+        let stashed: Vec<Incoming> = self.stash.drain(..).collect();
+        stashed.into_iter().try_for_each(|incoming| self.take(incoming))
     }
 }

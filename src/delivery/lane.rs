@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::queue::Standing;
 use super::repeat::Step;
+use super::tally::Tally;
 use crate::kafka::group::Partition;
 use crate::targets::Idempotency;
 use crate::topics;
@@ -42,9 +43,9 @@ impl Seat {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Open records in memory, about.
-    pub(super) read_ahead: usize,
+    pub(super) read_ahead: Tally,
     /// Parked records in memory.
-    pub(super) keep_parked: usize,
+    pub(super) keep_parked: Tally,
     /// What the target offers against a second document.
     pub(super) class: Idempotency,
 }

@@ -34,7 +34,8 @@
 //! closes, and when its time is over one try at a time asks whether the target works again.
 //!
 //! Windows and an operator's pause go through `control` to every instance of the target: it is read to its end before
-//! the first try. A pause is confirmed when nothing of before it is under way. While a window is open or the target is
+//! the first try. A window has its end for a name, so that a word that the target works, late on its way, ends none that
+//! was opened since; of all instances the one that opened it asks whether the target works again. A pause is confirmed when nothing of before it is under way. While a window is open or the target is
 //! paused, the clock that gives records up stands still.
 //!
 //! A step changes memory first and Kafka with the next transaction. Steps that end together share one: it is due as soon
@@ -76,7 +77,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `repeat` (what doubt asks for), `room` (redeliveries that wait), `latest` (what comes too late), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
+//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `tally` (how much is in memory), `repeat` (what doubt asks for), `room` (redeliveries that wait), `latest` (what comes too late), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
 //! | `engine/tests` | the core in thousands of random histories of faults, crashes, freezes and rebalances |
 //! | `task`, `attempt` | a record as read; one try |
 //! | `rows`, `commit` | rows, and the transaction they go in |
@@ -114,6 +115,7 @@ mod run;
 mod schedule;
 mod shelf;
 mod state;
+mod tally;
 mod task;
 mod window;
 mod worker;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Control, ControlKind, Pause, TargetFact, Timestamp};
+use crate::event::{Control, ControlKind, Pause, TargetFact, Windows};
 use crate::kafka::codec::Encoder;
 use crate::kafka::control::{self, ControlError, Follower};
 use crate::kafka::layout::Ground;
@@ -26,8 +26,8 @@ const WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Notice {
     /// The operator's last word.
     pub(super) pause: Option<Pause>,
-    /// What another instance found last: the trouble's name, and until when nothing is tried; no trouble when it works.
-    pub(super) window: Option<(Option<String>, Timestamp)>,
+    /// What instances found, this one included: what we said before a restart is as good as another's word.
+    pub(super) windows: Windows,
     /// Counts the changes.
     version: u64,
 }
@@ -81,13 +81,10 @@ impl Notices {
             Err(error) => return tracing::warn!(name = fact.name, %error, "a fact of control is not understood"),
         };
         let mut state = self.state();
-        let known = state.complete;
         let notice = state.notices.entry(TargetFact::target(&fact.name).to_owned()).or_default();
         match body {
             TargetFact::Pause(pause) => notice.pause = Some(pause),
-            // What we find ourselves we know; what we found before a restart is as good as another's.
-            TargetFact::Window { .. } if fact.instance == self.instance && known => return,
-            TargetFact::Window { trouble, until } => notice.window = Some((trouble, until)),
+            TargetFact::Window { trouble, until } => notice.windows.hear(&fact.instance, trouble, until),
             TargetFact::Heard { .. } => return,
         }
         notice.version += 1;

@@ -27,6 +27,7 @@ use super::places::Places;
 use super::progress::{Past, Position, Reading};
 use super::queue::{Head, Queue, Slot};
 use super::repeat::{Caution, Doubt, caution};
+use super::tally::{Tally, Weigh};
 use crate::event::Timestamp;
 use crate::kafka::group::Partition;
 use crate::targets::Idempotency;
@@ -69,14 +70,16 @@ pub(super) struct Plan<R> {
     /// When the first resting lane could go on, were its last try committed.
     wake: Option<Instant>,
     places: Places,
-    held: usize,
-    kept: usize,
+    /// Records of live lanes.
+    held: Tally,
+    /// Parked records whose contents are in memory.
+    kept: Tally,
     parked: usize,
     /// Whether a record may go only behind a commit.
     stalled: bool,
 }
 
-impl<R> Plan<R> {
+impl<R: Weigh> Plan<R> {
     /// An empty plan.
     pub(super) fn new(limits: Limits) -> Self {
         Self {
@@ -98,8 +101,8 @@ impl<R> Plan<R> {
             gained: None,
             wake: None,
             places: Places::default(),
-            held: 0,
-            kept: 0,
+            held: Tally::default(),
+            kept: Tally::default(),
             parked: 0,
             stalled: false,
         }
@@ -165,7 +168,7 @@ impl<R> Plan<R> {
         let Some((lane, parked)) = known else {
             let lane = Arc::new(lane);
             self.lanes.insert(Arc::clone(&lane), Queue::live(slot, now));
-            self.held += 1;
+            self.held.add(&*record);
             self.enqueue(lane, now);
             return None;
         };
@@ -179,7 +182,7 @@ impl<R> Plan<R> {
             self.keep(&lane, slot, false);
             return Some(Change::Park { lane, seat, record, leads: false, standing });
         }
-        self.held += 1;
+        self.held.add(&*record);
         self.lanes.get_mut(&lane)?.slots.push_back(slot);
         self.rouse(&lane, now);
         None
@@ -207,10 +210,9 @@ impl<R> Plan<R> {
 
     /// Adds a record to a parked lane, with its contents where there is room for them or they are `needed`.
     fn keep(&mut self, lane: &Arc<Lane>, mut slot: Slot<R>, needed: bool) {
-        if needed || self.kept < self.limits.keep_parked {
-            self.kept += 1;
-        } else {
-            slot.record = None;
+        match &slot.record {
+            Some(record) if needed || !self.kept.reaches(self.limits.keep_parked) => self.kept.add(&**record),
+            _ => slot.record = None,
         }
         if let Some(queue) = self.lanes.get_mut(lane) {
             queue.slots.push_back(slot);
@@ -322,8 +324,8 @@ impl<R> Plan<R> {
         }
         let slot = self.lanes.get_mut(&ticket.lane).and_then(|queue| queue.slots.front_mut());
         let Some(slot) = slot.filter(|slot| slot.seat == ticket.seat) else { return false };
+        self.kept.add(&record);
         slot.record = Some(Arc::new(record));
-        self.kept += 1;
         self.put_back(Arc::clone(&ticket.lane));
         true
     }
@@ -414,8 +416,8 @@ impl<R> Plan<R> {
             let Some(slot) = queue.slots.front_mut() else { return Vec::new() };
             slot.place = self.places.take(lane.partition.number);
             let (seat, record) = (slot.seat, slot.record.clone());
-            if self.kept > self.limits.keep_parked {
-                self.kept -= usize::from(slot.record.take().is_some());
+            if self.kept.exceeds(self.limits.keep_parked) {
+                self.kept.remove(slot.record.take().as_ref());
             }
             let change =
                 record.map(|record| Change::Park { lane: Arc::clone(lane), seat, record, leads: true, standing });
@@ -429,7 +431,7 @@ impl<R> Plan<R> {
         let slots = std::mem::take(&mut queue.slots);
         let mut changes = Vec::with_capacity(slots.len());
         for (index, slot) in slots.into_iter().enumerate() {
-            self.held -= 1;
+            self.held.remove(slot.record.as_ref());
             if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), slot.seat) {
                 reading.finish(offset);
             }
@@ -459,11 +461,11 @@ impl<R> Plan<R> {
             self.parked -= usize::from(parked);
         }
         if parked {
-            self.kept -= usize::from(slot.is_some_and(|slot| slot.record.is_some()));
+            self.kept.remove(slot.and_then(|slot| slot.record).as_ref());
             self.places.take(lane.partition.number);
             return vec![Change::Release { lane: Arc::clone(lane), seat }];
         }
-        self.held -= 1;
+        self.held.remove(slot.and_then(|slot| slot.record).as_ref());
         if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), seat) {
             reading.finish(offset);
         }
@@ -496,7 +498,7 @@ impl<R> Plan<R> {
         self.sealed.extend(self.resting.drain());
         self.wake = None;
         self.places.seal();
-        let ahead = i64::try_from(self.limits.read_ahead).unwrap_or(i64::MAX);
+        let ahead = i64::try_from(self.limits.read_ahead.records).unwrap_or(i64::MAX);
         let busy = &self.busy;
         self.readings
             .iter_mut()
@@ -530,12 +532,12 @@ impl<R> Plan<R> {
 
     /// Whether as many records are held as may be.
     pub(super) fn is_full(&self) -> bool {
-        self.held >= self.limits.read_ahead
+        self.held.reaches(self.limits.read_ahead)
     }
 
     /// Whether so few are held that reading should go on: half, so that a pause is worth its cost.
     pub(super) fn is_low(&self) -> bool {
-        self.held <= self.limits.read_ahead / 2
+        !self.held.exceeds(self.limits.read_ahead.half())
     }
 
     /// When the oldest open record was recorded.
@@ -556,7 +558,7 @@ impl<R> Plan<R> {
     /// Parked records whose contents are in memory.
     #[cfg(test)]
     pub(super) const fn kept(&self) -> usize {
-        self.kept
+        self.kept.records
     }
 }
 

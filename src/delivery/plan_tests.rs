@@ -5,7 +5,8 @@ use super::*;
 use crate::targets::Idempotency;
 
 const SECOND: Duration = Duration::from_secs(1);
-const LIMITS: Limits = Limits { read_ahead: 10, keep_parked: 10, class: Idempotency::Key { validity: None } };
+const LIMITS: Limits =
+    Limits { read_ahead: Tally::of(10), keep_parked: Tally::of(10), class: Idempotency::Key { validity: None } };
 
 fn partition() -> Partition {
     Partition { topic: "invoices".to_owned(), number: 0 }
@@ -141,12 +142,19 @@ fn a_share_is_one_at_least_and_worth_is_a_part_of_what_is_spare() {
 #[test]
 fn flight_and_read_ahead_are_bounded() {
     let t0 = Instant::now();
-    let mut plan = plan(Limits { read_ahead: 4, ..LIMITS });
+    // A record of these tests weighs ten bytes.
+    for read_ahead in [Tally::of(4), Tally { records: 100, bytes: 40 }] {
+        let mut plan = plan(Limits { read_ahead, ..LIMITS });
+        for (offset, key) in (0..4).zip(["a", "b", "c", "d"]) {
+            assert!(!plan.is_full());
+            read(&mut plan, key, offset);
+        }
+        assert!(plan.is_full() && !plan.is_low(), "{read_ahead:?}");
+    }
+    let mut plan = plan(Limits { read_ahead: Tally::of(4), ..LIMITS });
     for (offset, key) in (0..4).zip(["a", "b", "c", "d"]) {
-        assert!(!plan.is_full());
         read(&mut plan, key, offset);
     }
-    assert!(plan.is_full() && !plan.is_low());
     let next = |plan: &mut Plan<i64>| plan.next(Allowance::of(2), false, Duration::ZERO, t0);
     let Some(Go::Try(a)) = next(&mut plan) else { panic!() };
     let Some(Go::Try(b)) = next(&mut plan) else { panic!() };
@@ -187,7 +195,7 @@ fn others_go_on_while_a_commit_is_under_way() {
 #[test]
 fn nothing_is_sent_before_its_bound_is_committed() {
     let t0 = Instant::now();
-    let mut plan = plan(Limits { read_ahead: 2, ..LIMITS });
+    let mut plan = plan(Limits { read_ahead: Tally::of(2), ..LIMITS });
     read(&mut plan, "a", 1);
     read(&mut plan, "b", 2);
     assert!(go(&mut plan, t0).is_some());
@@ -200,7 +208,7 @@ fn nothing_is_sent_before_its_bound_is_committed() {
 #[test]
 fn parked_records_beyond_the_bound_are_fetched_when_their_turn_comes() {
     let t0 = Instant::now();
-    let mut plan = plan(Limits { keep_parked: 1, ..LIMITS });
+    let mut plan = plan(Limits { keep_parked: Tally::of(1), ..LIMITS });
     for offset in 0..3 {
         read(&mut plan, "a", offset);
     }

@@ -30,10 +30,12 @@ pub(super) enum UnknownState {
     #[error(transparent)]
     Read(#[from] RestoreError),
     /// A row could not be decoded: it may be the one that keeps a record from being sent again.
-    #[error("a row of {topic} cannot be read: {cause}")]
+    #[error("the row at {}/{}@{offset} cannot be read: {cause}", partition.topic, partition.number)]
     Row {
-        /// The topic.
-        topic: String,
+        /// Where it stands.
+        partition: Partition,
+        /// Its offset there.
+        offset: i64,
         /// What is wrong with it.
         cause: DecodeError,
     },
@@ -93,11 +95,11 @@ pub(super) fn read(
                     positions.insert(partition.clone(), position(partition, progress));
                 }
             }
-            Err(cause) => fault = Some(cause),
+            Err(cause) => fault = fault.take().or(Some(unreadable(&row, cause))),
         }
     })?;
-    if let Some(cause) = fault.take() {
-        return Err(UnknownState::Row { topic, cause });
+    if let Some(fault) = fault.take() {
+        return Err(fault);
     }
     // Earlier versions wrote a position where its records stand: older than any that stands at home.
     for (partition, position) in elsewhere {
@@ -109,25 +111,29 @@ pub(super) fn read(
     let mut parked: BTreeMap<Vec<u8>, (Lane, Row)> = BTreeMap::new();
     read_to_end(cluster, &partitions, BOUND, |row| {
         known.ends.insert(row.partition.number, row.offset + 1);
-        let Incoming { key: Some(key), value, offset, .. } = row else { return };
-        match decoder.decode_blocking::<Parked>(runtime, value.as_deref()) {
-            Ok(row) => {
-                if let Some(partition) = ours(&row.record_topic, row.record_partition) {
-                    parked.insert(key, waiting(partition, offset, &row, clock));
+        let Some(key) = &row.key else { return };
+        match decoder.decode_blocking::<Parked>(runtime, row.value.as_deref()) {
+            Ok(waits) => {
+                if let Some(partition) = ours(&waits.record_topic, waits.record_partition) {
+                    parked.insert(key.clone(), waiting(partition, row.offset, &waits, clock));
                 }
             }
-            Err(DecodeError::Empty) => drop(parked.remove(&key)),
-            Err(cause) => fault = Some(cause),
+            Err(DecodeError::Empty) => drop(parked.remove(key)),
+            Err(cause) => fault = fault.take().or(Some(unreadable(&row, cause))),
         }
     })?;
-    if let Some(cause) = fault {
-        return Err(UnknownState::Row { topic, cause });
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     let mut waiting: Vec<(Lane, Row)> = parked.into_values().collect();
     // Rows stand in the order of the lane, but for the head's, which is written anew with each of its tries.
     waiting.sort_by_key(|(_, row)| (!row.leads, row.waiting.place));
     known.waiting = waiting.into_iter().map(|(lane, row)| (lane, row.waiting)).collect();
     Ok(known)
+}
+
+fn unreadable(row: &Incoming, cause: DecodeError) -> UnknownState {
+    UnknownState::Row { partition: row.partition.clone(), offset: row.offset, cause }
 }
 
 fn position(partition: Partition, progress: Progress) -> (Position, String) {

@@ -8,7 +8,7 @@ use super::attempt::Tried;
 use super::clock::Clock;
 use super::committer::Committed;
 use super::error::Stopped;
-use super::lane::Change;
+use super::lane::{Change, Ticket};
 use super::shelf::Fetched;
 use super::state::TargetState;
 use super::task::Task;
@@ -29,6 +29,8 @@ const GATHER: Duration = Duration::from_millis(1);
 pub(super) enum Heard {
     /// A try ended.
     Tried(Box<Tried>),
+    /// A try was not begun: we stood still, and who has the partitions has to be asked first.
+    Unsent(Ticket),
     /// A fetch ended.
     Fetched(Box<Fetched>),
     /// A commit ended.
@@ -49,6 +51,13 @@ impl Worker {
     pub(super) fn take_in(&mut self, heard: Heard) -> Result<(), Interrupt> {
         match heard {
             Heard::Tried(tried) => Ok(self.settle(&tried)?),
+            Heard::Unsent(ticket) => {
+                let clock = Clock::now();
+                for change in self.engine.unsent(&ticket, clock.now) {
+                    self.write(&change, &clock)?;
+                }
+                Ok(())
+            }
             Heard::Committed(committed) => self.committed(committed),
             Heard::Fetched(fetched) => {
                 let Fetched { ticket, found } = *fetched;
@@ -72,6 +81,7 @@ impl Worker {
         let clock = Clock::now();
         let verdict = &tried.answer.verdict;
         self.s.gauges.tried(verdict.outcome);
+        self.engine.used(tried.answer.requests);
         let ended = self.engine.settle(&tried.ticket, tried.n, verdict, tried.started, clock.now);
         let state = TargetState::of(&self.engine.window);
         self.s.gauges.state(state, tried.task.record.event_id(), &verdict.reason.to_string());

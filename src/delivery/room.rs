@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::lane::Lane;
-use crate::config::RateLimit;
 use crate::kafka::group::Partition;
 
 /// Most redeliveries that wait in memory: some seconds' worth of a usual replay.
@@ -82,8 +81,7 @@ impl<R> Room<R> {
     pub(super) fn next(&mut self, taken: impl Fn(&Lane) -> bool, now: Instant) -> Option<Asked<R>> {
         let index = self.waiting.iter().position(|asked| !taken(&asked.lane))?;
         let interval = self.waiting.get(index)?.interval;
-        let rate = (!interval.is_zero()).then_some(RateLimit { requests: 1, per: interval });
-        self.bucket.limit(rate, self.share.0, self.share.1);
+        self.bucket.pace(interval, self.share.0, self.share.1);
         if !self.bucket.allows(now) {
             return None;
         }

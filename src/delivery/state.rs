@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::plan::Plan;
 use super::retention::Retention;
+use super::tally::Weigh;
 use super::window::{Trouble, Window};
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::telemetry::{Metrics, RoleHealth};
@@ -102,7 +103,7 @@ impl Gauges {
     }
 
     /// Refreshes lag, parked keys and the distance from retention, once a second.
-    pub(super) fn observe<R>(&mut self, plan: &Plan<R>, now: Instant) {
+    pub(super) fn observe<R: Weigh>(&mut self, plan: &Plan<R>, now: Instant) {
         if self.next.is_some_and(|next| now < next) {
             return;
         }
@@ -176,7 +177,7 @@ mod tests {
         let mut gauges = Gauges::new(Arc::clone(&metrics), "erp", Retention::new(Known::default(), EVERY));
         let is = |state: &str| metrics.target_state.with_label_values(&["erp", state]).get();
         assert_eq!((is("active"), is("waiting"), is("credentials"), is("stopped")), (1, 0, 0, 0));
-        let mut window = Window::default();
+        let mut window = Window::new(EVERY);
         let now = Instant::now();
         window.failed(Trouble::Credentials, None, EVERY, now, now);
         gauges.state(TargetState::of(&window), "e-1", "http_401");

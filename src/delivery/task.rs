@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use tokio::runtime::Handle;
 
 use super::lane::Lane;
+use super::tally::Weigh;
 use crate::event::{Parked, REPLAY_HEADER, Record, Redelivered, Redelivery, Timestamp};
 use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::{Incoming, Partition};
@@ -35,6 +36,12 @@ pub(super) struct Task {
     pub(super) traceparent: Option<String>,
     /// What a replay asked for; none for a record that came by its topic.
     pub(super) replay: Option<Redelivered>,
+}
+
+impl Weigh for Task {
+    fn bytes(&self) -> usize {
+        self.value.len()
+    }
 }
 
 /// Reads records of the record topics.

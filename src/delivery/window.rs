@@ -4,6 +4,9 @@
 //! Pure; time is a parameter. A window ends in two steps: when its time is over, one try at a time goes out, as a
 //! probe; when one of those finds the target working, all go again. The clock of [`Window::waited`] runs until then,
 //! so that nothing is given up for want of a target.
+//!
+//! Of all instances the one that opened the window asks first: it has a record to ask with. The others leave it the
+//! time of one request and hear of its answer; only where nothing came by then is it gone, or has nothing to ask with.
 
 use std::time::Duration;
 
@@ -44,9 +47,11 @@ impl Trouble {
 }
 
 /// The waiting window of one target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Window {
     open: Option<Open>,
+    /// How long another instance's probe may take until its answer is known here.
+    hold_back: Duration,
     paused: bool,
     /// Since when it is open, paused or both.
     held: Option<Instant>,
@@ -58,11 +63,18 @@ pub(super) struct Window {
 struct Open {
     trouble: Trouble,
     until: Instant,
+    /// From when on we ask whether it works again.
+    probe_from: Instant,
     /// Probes that failed in a row, the first failure included.
     failures: u32,
 }
 
 impl Window {
+    /// None is open. The probe of another instance is left this long to become known here.
+    pub(super) const fn new(hold_back: Duration) -> Self {
+        Self { open: None, hold_back, paused: false, held: None, waited: Duration::ZERO }
+    }
+
     /// Why the target is in trouble; none while it works.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.open.as_ref().map(|open| open.trouble)
@@ -88,7 +100,7 @@ impl Window {
         match &self.open {
             _ if self.paused => Allowance::of(0),
             None => most,
-            Some(open) if now < open.until => Allowance::of(0),
+            Some(open) if now < open.probe_from => Allowance::of(0),
             Some(_) => Allowance::of(1),
         }
     }
@@ -118,16 +130,21 @@ impl Window {
         self.open.as_ref().map(|open| (open.trouble, open.until))
     }
 
-    /// Another instance found the target in trouble, or working.
-    pub(super) fn hear(&mut self, said: Option<(Trouble, Instant)>, now: Instant) {
-        match (said, &mut self.open) {
-            (None, _) => self.open = None,
-            (Some((trouble, until)), None) => self.open = Some(Open { trouble, until, failures: 1 }),
-            (Some((trouble, until)), Some(open)) if until > open.until => {
-                (open.trouble, open.until) = (trouble, until);
-            }
-            _ => {}
+    /// An instance, `ours` or another, found the target in trouble. What ends sooner than what is known says nothing new.
+    pub(super) fn hear(&mut self, (trouble, until): (Trouble, Instant), ours: bool, now: Instant) {
+        // Of two that end together one is named in `control`.
+        let counts = |open: &Open| until > open.until || (until == open.until && !ours);
+        if self.open.as_ref().is_none_or(counts) {
+            let probe_from = if ours { until } else { until + self.hold_back };
+            let failures = self.failures().max(1);
+            self.open = Some(Open { trouble, until, probe_from, failures });
         }
+        self.hold(now);
+    }
+
+    /// An instance found the target working, behind the window that is open.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.open = None;
         self.hold(now);
     }
 
@@ -149,15 +166,18 @@ impl Window {
     ) {
         let wait = asked.unwrap_or(backoff);
         match &mut self.open {
-            None => self.open = Some(Open { trouble, until: now + wait, failures: 1 }),
+            None => {
+                let until = now + wait;
+                self.open = Some(Open { trouble, until, probe_from: until, failures: 1 });
+            }
             Some(open) => {
                 let probe = started >= open.until;
                 if probe {
                     open.failures = open.failures.saturating_add(1);
                     open.trouble = trouble;
                 }
-                if probe || asked.is_some() {
-                    open.until = open.until.max(now + wait);
+                if (probe || asked.is_some()) && now + wait > open.until {
+                    (open.until, open.probe_from) = (now + wait, now + wait);
                 }
             }
         }
@@ -168,8 +188,7 @@ impl Window {
     /// when the window opened does not end it.
     pub(super) fn worked(&mut self, started: Instant, now: Instant) {
         if self.is_probe(started) {
-            self.open = None;
-            self.hold(now);
+            self.end(now);
         }
     }
 }
@@ -190,7 +209,7 @@ mod tests {
     fn a_window_is_kept_and_then_probed() {
         let t0 = Instant::now();
         let at = |s: u32| t0 + SECOND * s;
-        let mut window = Window::default();
+        let mut window = Window::new(SECOND * 7);
         assert_eq!(limit(&window, t0), 16);
         window.failed(Trouble::RateLimited, Some(SECOND * 10), SECOND, t0, at(1));
         assert_eq!(limit(&window, at(10)), 0, "nothing inside the window");
@@ -213,7 +232,7 @@ mod tests {
     fn a_pause_outlasts_a_window_and_its_time_counts_once() {
         let t0 = Instant::now();
         let at = |s: u32| t0 + SECOND * s;
-        let mut window = Window::default();
+        let mut window = Window::new(SECOND * 7);
         window.pause(true, at(0));
         window.failed(Trouble::Failing, None, SECOND * 5, t0, at(2));
         assert_eq!((limit(&window, at(10)), window.is_paused()), (0, true));
@@ -231,15 +250,20 @@ mod tests {
     fn what_another_instance_found_counts_here() {
         let t0 = Instant::now();
         let at = |s: u32| t0 + SECOND * s;
-        let mut window = Window::default();
-        window.hear(Some((Trouble::RateLimited, at(10))), at(1));
-        assert_eq!((limit(&window, at(9)), limit(&window, at(10))), (0, 1));
-        window.hear(Some((Trouble::Credentials, at(5))), at(2));
+        let mut window = Window::new(SECOND * 7);
+        window.hear((Trouble::RateLimited, at(10)), false, at(1));
+        assert_eq!((limit(&window, at(10)), limit(&window, at(16))), (0, 0), "it asks first");
+        assert_eq!(limit(&window, at(17)), 1, "unless it has gone");
+        window.hear((Trouble::Credentials, at(5)), false, at(2));
         assert_eq!(window.shown(), Some((Trouble::RateLimited, at(10))), "a shorter one does not");
-        window.hear(Some((Trouble::Credentials, at(20))), at(2));
+        window.hear((Trouble::Credentials, at(20)), false, at(2));
         assert_eq!(window.shown(), Some((Trouble::Credentials, at(20))));
-        window.hear(None, at(12));
-        assert_eq!((limit(&window, at(12)), window.waited(at(30))), (16, SECOND * 11));
+        window.failed(Trouble::Unreachable, None, SECOND * 3, at(27), at(28));
+        assert_eq!((limit(&window, at(30)), limit(&window, at(31))), (0, 1), "ours is ours to ask");
+        window.hear((Trouble::Credentials, at(40)), true, at(29));
+        assert_eq!((limit(&window, at(39)), limit(&window, at(40))), (0, 1), "also one of before a restart");
+        window.end(at(41));
+        assert_eq!((limit(&window, at(41)), window.waited(at(50))), (16, SECOND * 40));
         for trouble in Trouble::ALL {
             assert_eq!(Trouble::named(trouble.name()), trouble);
         }
@@ -249,7 +273,7 @@ mod tests {
     #[test]
     fn failures_together_count_once() {
         let t0 = Instant::now();
-        let mut window = Window::default();
+        let mut window = Window::new(SECOND * 7);
         for _ in 0..16 {
             window.failed(Trouble::Unreachable, None, SECOND, t0, t0 + SECOND);
         }

@@ -30,6 +30,7 @@ use super::rows::Rows;
 use super::schedule::Policy;
 use super::shelf::{MAX_WAITING, Shelf};
 use super::state::{Board, Gauges, TargetState};
+use super::tally::Tally;
 use super::task::{Reader, Task};
 use crate::config;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Start};
@@ -46,9 +47,14 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_millis(50);
 /// How long a commit proves that the partitions are still ours: half of the group's session timeout, so that whoever
 /// stood still for longer, and may have lost them, asks before it sends.
-const PROOF: Duration = Duration::from_secs(5);
+pub(super) const PROOF: Duration = Duration::from_secs(5);
 /// How long a commit may take before nothing more is sent: Kafka may be away.
 const SLOW: Duration = Duration::from_secs(1);
+/// Most bytes of open records in memory, as they stand in Kafka; about four times as much as what `read_ahead` of usual
+/// size comes to.
+const READ_AHEAD_BYTES: usize = 64 * 1024 * 1024;
+/// How long an instance's word takes to the others, at most, while Kafka is well.
+const NEWS: Duration = Duration::from_secs(1);
 /// Pause between looks at a cluster or registry that is away, and before a new session.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -101,13 +107,14 @@ pub(super) struct Worker {
     shelf: Option<Shelf>,
     cut: CancellationToken,
     /// When the last commit with our membership began.
-    pub(super) proved: Option<Instant>,
+    pub(super) proved: Option<Clock>,
     /// Before this time nothing is sent: a predecessor's tries may be under way, whatever became of our session.
     pub(super) not_before: Option<Instant>,
     /// When to be done, once told to stop.
     pub(super) stop_by: Option<Instant>,
     pub(super) partitions: Vec<Partition>,
-    /// Records that cannot be decoded while the registry is away.
+    /// Records that cannot be decoded while the registry is away, or that would become dead letters while the target is
+    /// paused; and what was read behind them.
     pub(super) stash: VecDeque<Incoming>,
     pub(super) paused: bool,
     /// Whether redeliveries are not read, since as many wait as may.
@@ -132,7 +139,10 @@ impl From<Stopped> for Interrupt {
 
 impl From<UnknownState> for Interrupt {
     fn from(error: UnknownState) -> Self {
-        Self::Again { why: error.to_string(), fenced: false }
+        match error {
+            UnknownState::Row { ref cause, .. } if !cause.is_away() => Self::Stop(Stopped::Unknown(error)),
+            error => Self::Again { why: error.to_string(), fenced: false },
+        }
     }
 }
 
@@ -163,12 +173,14 @@ impl Worker {
         let rules = Rules {
             policy: Policy { retry: target.retry, on_give_up: target.on_give_up },
             limits: Limits {
-                read_ahead: delivery.read_ahead,
-                keep_parked: delivery.read_ahead / 2,
+                read_ahead: Tally { records: delivery.read_ahead, bytes: READ_AHEAD_BYTES },
+                keep_parked: Tally { records: delivery.read_ahead / 2, bytes: READ_AHEAD_BYTES / 2 },
                 class: setup.client.idempotency(),
             },
             allowance: Allowance { at_once: target.max_concurrency, unsettled: target.max_unsettled },
             rate: target.rate_limit,
+            requests: setup.client.most_requests(),
+            hold_back: target.timeout + NEWS,
         };
         Self {
             redeliver: setup.ground.cluster.topic(&topics::redeliver(&target.name)),
@@ -288,7 +300,7 @@ impl Worker {
 
     /// Starts everything that may go now. Nothing while Kafka is away: what cannot be written down would be repeated.
     fn dispatch(&mut self, member: &Member, committer: &Committer<'_>) -> Result<(), Interrupt> {
-        if !self.joined || !self.s.notices.is_complete() || (self.away.is_some() && self.stash.is_empty()) {
+        if !self.joined || !self.conferred.is_complete() || (self.away.is_some() && self.stash.is_empty()) {
             return Ok(());
         }
         let clock = Clock::now();
@@ -309,17 +321,18 @@ impl Worker {
             if slow || self.not_before.is_some_and(|time| now < time) || !self.engine.is_ready(now) {
                 return Ok(());
             }
-            if self.proved.is_none_or(|proved| now.saturating_duration_since(proved) >= PROOF) {
-                if !tries.is_empty() {
-                    // Theirs was the proof before: they go before the wait for the next one.
-                    return Ok(());
+            let Some(proved) = self.proved.filter(|proved| Clock::now().since(proved) < PROOF) else {
+                // Where tries are chosen, theirs was the proof before: they go before the wait for the next one. That is
+                // looked at anew: the commit may have taken as long, or we may have stood still in it.
+                if tries.is_empty() {
+                    self.commit_all(member, committer, false)?;
                 }
-                self.commit_all(member, committer, false)?;
-            }
+                return Ok(());
+            };
             match self.engine.next(now) {
                 None => return Ok(()),
                 Some(Go::Try(next)) if self.comes_too_late(&next) => attempt::leave_out(next, &self.heard.0),
-                Some(Go::Try(next)) => tries.push(Open::new(next, self.heard.0.clone())),
+                Some(Go::Try(next)) => tries.push(Open::new(next, proved, self.heard.0.clone())),
                 Some(Go::Fetch(fetch)) => {
                     let again = |why| Interrupt::Again { why, fenced: false };
                     self.shelf().and_then(|shelf| shelf.ask(fetch)).map_err(again)?;

@@ -32,4 +32,4 @@ pub use records::{
     InvoiceStatus, Provenance, Record, Related, ReviewRecord, Routing, Supplier, TransactionRecord, Validation,
 };
 pub use seen::{DecidedBody, Seen, SeenState};
-pub use target_fact::{Pause, TargetFact};
+pub use target_fact::{OpenWindow, Pause, TargetFact, Windows};

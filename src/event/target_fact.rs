@@ -22,7 +22,8 @@ pub enum TargetFact {
     Window {
         /// Why it is in trouble; none when it works.
         trouble: Option<String>,
-        /// Until when nothing is tried; then one try at a time, until one works.
+        /// Until when nothing is tried; then one try at a time, until one works. Where it works, the end of the window
+        /// that is over: what ends later was opened by someone who knows better.
         until: Timestamp,
     },
     /// An instance goes by the operator's last word, and nothing of before it is under way.
@@ -53,7 +54,7 @@ impl TargetFact {
     pub fn name(&self, target: &str, instance: &str) -> String {
         match self {
             Self::Pause(_) => format!("{target}/pause"),
-            Self::Window { .. } => format!("{target}/window"),
+            Self::Window { .. } => format!("{target}/window/{instance}"),
             Self::Heard { .. } => format!("{target}/heard/{instance}"),
         }
     }
@@ -65,9 +66,91 @@ impl TargetFact {
     }
 }
 
+/// What instances said of a target's windows, put together. The order in which it is heard does not matter: of the windows
+/// the one that ends last counts, and it is over when that one, or one that ends later, was said to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Windows {
+    last: Option<OpenWindow>,
+    over: Option<Timestamp>,
+}
+
+/// A window, as the instance that opened it said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenWindow {
+    /// Until when nothing is tried.
+    pub until: Timestamp,
+    /// Who says so, and asks first whether the target works again.
+    pub instance: String,
+    /// Why.
+    pub trouble: String,
+}
+
+impl Windows {
+    /// Takes in what `instance` said with a [`TargetFact::Window`].
+    pub fn hear(&mut self, instance: &str, trouble: Option<String>, until: Timestamp) {
+        match trouble {
+            Some(trouble) => {
+                let said = OpenWindow { until, instance: instance.to_owned(), trouble };
+                self.last = self.last.take().max(Some(said));
+            }
+            None => self.over = self.over.max(Some(until)),
+        }
+    }
+
+    /// Takes in what was put together elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        self.last = self.last.take().max(other.last.clone());
+        self.over = self.over.max(other.over);
+    }
+
+    /// The window that is open, or was probed when last heard of.
+    #[must_use]
+    pub fn open(&self) -> Option<&OpenWindow> {
+        self.last.as_ref().filter(|last| Some(last.until) > self.over)
+    }
+
+    /// Windows that end then, or before, are over.
+    #[must_use]
+    pub const fn over(&self) -> Option<Timestamp> {
+        self.over
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_the_same_in_whatever_order_they_are_heard() {
+        let at = Timestamp::from_micros;
+        let said = [
+            ("a", Some("failing"), 10),
+            ("b", Some("rate_limited"), 30),
+            // Its probe was asked before b was told to wait.
+            ("a", None, 10),
+            ("c", Some("credentials"), 30),
+            ("c", Some("unreachable"), 20),
+        ];
+        for turn in 0..said.len() {
+            let mut windows = Windows::default();
+            let mut turned = said;
+            turned.rotate_left(turn);
+            for (instance, trouble, until) in turned.iter().chain(turned.iter().rev()) {
+                windows.hear(instance, trouble.map(str::to_owned), at(*until));
+            }
+            let open = windows.open().map(|open| (open.instance.as_str(), open.trouble.as_str(), open.until));
+            assert_eq!(open, Some(("c", "credentials", at(30))));
+            windows.hear("a", None, at(29));
+            assert!(windows.open().is_some());
+            windows.hear("a", None, at(30));
+            assert_eq!((windows.open(), windows.over()), (None, Some(at(30))));
+            let mut other = Windows::default();
+            other.hear("d", Some("failing".to_owned()), at(40));
+            other.merge(&windows);
+            windows.merge(&other);
+            assert_eq!((windows.open().map(|open| open.until), &windows), (Some(at(40)), &other));
+        }
+    }
 
     #[test]
     fn the_form_is_what_is_documented() {
@@ -81,7 +164,7 @@ mod tests {
             ),
             (
                 TargetFact::Window { trouble: Some("failing".to_owned()), until: at },
-                "erp/window",
+                "erp/window/a-1",
                 r#"{"what":"window","trouble":"failing","until":1777000000000000}"#,
             ),
             (TargetFact::Heard { id: "1".to_owned() }, "erp/heard/a-1", r#"{"what":"heard","id":"1"}"#),

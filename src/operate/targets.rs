@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{OperateError, audit};
 use crate::avro::AvroError;
-use crate::event::{AuditEntry, ControlKind, Pause, TargetFact, Timestamp};
+use crate::event::{AuditEntry, ControlKind, Pause, TargetFact, Timestamp, Windows};
 use crate::kafka::admin::AdminError;
 use crate::kafka::control::{self, ControlError};
 use crate::kafka::layout::{Encoders, Ground};
@@ -46,8 +46,8 @@ pub enum TargetsError {
 pub struct Known {
     /// The operator's last word.
     pub pause: Option<Pause>,
-    /// The trouble that it is in and until when nothing is tried, as found by this instance.
-    pub window: Option<(String, Timestamp, String)>,
+    /// The troubles that it was and is in.
+    pub windows: Windows,
     /// The word that each instance goes by.
     pub heard: BTreeMap<String, String>,
 }
@@ -63,7 +63,7 @@ pub fn known(ground: &Ground, runtime: &Handle) -> Result<BTreeMap<String, Known
         match serde_json::from_str::<TargetFact>(&fact.body) {
             Ok(TargetFact::Pause(pause)) => target.pause = Some(pause),
             Ok(TargetFact::Window { trouble, until }) => {
-                target.window = trouble.map(|trouble| (trouble, until, fact.instance));
+                target.windows.hear(&fact.instance, trouble, until);
             }
             Ok(TargetFact::Heard { id }) => drop(target.heard.insert(fact.instance, id)),
             // Written by a newer version: not ours to understand.

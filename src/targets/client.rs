@@ -79,6 +79,8 @@ pub struct Answer {
     pub fault: Option<String>,
     /// What the description did to fields of the record, e.g. that one was cut.
     pub notes: Vec<String>,
+    /// Requests that were made to the target for it, without those for a token.
+    pub requests: u32,
 }
 
 impl Client {
@@ -97,6 +99,12 @@ impl Client {
             timeout: target.timeout,
             url: target.url.clone(),
         })
+    }
+
+    /// Most requests that one try makes, as a rule: a look-up, and every step.
+    #[must_use]
+    pub fn most_requests(&self) -> u32 {
+        self.preset.most_requests()
     }
 
     /// What the target offers against a second document.

@@ -4,6 +4,7 @@
 //! looks first and goes on from what it finds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
@@ -45,11 +46,13 @@ impl Client {
     /// Makes one try for a record and says what came of it. Where `look_first`, its document is looked for before
     /// anything is sent. Takes no longer than the target's timeout.
     pub async fn send(&self, record: &Arc<Record>, now: Timestamp, look_first: bool) -> Answer {
-        let tried = tokio::time::timeout(self.timeout, self.attempt(record, now, look_first)).await;
-        tried.unwrap_or_else(|_| Answer::of_fault(&Fault::Timeout))
+        let asked = Arc::default();
+        let tried = tokio::time::timeout(self.timeout, self.attempt(record, now, look_first, &asked)).await;
+        let answer = tried.unwrap_or_else(|_| Answer::of_fault(&Fault::Timeout));
+        Answer { requests: asked.load(Ordering::Relaxed), ..answer }
     }
 
-    async fn attempt(&self, record: &Arc<Record>, now: Timestamp, look_first: bool) -> Answer {
+    async fn attempt(&self, record: &Arc<Record>, now: Timestamp, look_first: bool, asked: &Arc<AtomicU32>) -> Answer {
         let Some(plan) = self.preset.plan(record) else {
             return refused("not_taken", format!("the target takes no record of {}", record.topic()));
         };
@@ -57,6 +60,7 @@ impl Client {
             Ok(trip) => trip,
             Err(error) => return Answer::of_template(&error),
         };
+        trip.asked = Arc::clone(asked);
         let mut progress = Progress::default();
         let went = self.go(plan, &mut trip, &mut progress, now, look_first).await;
         let spent = progress.full_again.map(|time| time.saturating_duration_since(Instant::now()));
@@ -268,6 +272,7 @@ impl Client {
 
     /// One request with who we are, once more where the token was refused, and what the answer means.
     async fn ask(&self, request: Prepared, rules: &[Rule], trip: &Trip, now: Timestamp) -> Heard {
+        trip.asked.fetch_add(1, Ordering::Relaxed);
         let received = match self.authorized(&request, &trip.id, now).await {
             Ok(received) => received,
             Err(answer) => return Heard::Over(answer),
@@ -336,7 +341,7 @@ impl Progress {
             None => Reason::Fault("found"),
         };
         let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None, spent: None };
-        Answer { verdict, status: self.status, excerpt: self.excerpt, fault: None, notes: Vec::new() }
+        Answer { verdict, status: self.status, excerpt: self.excerpt, fault: None, notes: Vec::new(), requests: 0 }
     }
 
     fn failed(&self, outcome: AttemptOutcome, name: &str, what: String) -> Box<Answer> {
@@ -349,7 +354,7 @@ impl Progress {
             spent: None,
         };
         let (status, excerpt) = (self.status, self.excerpt.clone());
-        Box::new(Answer { verdict, status, excerpt, fault: Some(what), notes: Vec::new() })
+        Box::new(Answer { verdict, status, excerpt, fault: Some(what), notes: Vec::new(), requests: 0 })
     }
 }
 
@@ -381,20 +386,20 @@ fn left_out(name: &str, what: &str) -> Answer {
 fn unsent(outcome: AttemptOutcome, name: &str, what: String) -> Answer {
     let reason = Reason::named(name, false);
     let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None, spent: None };
-    Answer { verdict, status: None, excerpt: None, fault: Some(what), notes: Vec::new() }
+    Answer { verdict, status: None, excerpt: None, fault: Some(what), notes: Vec::new(), requests: 0 }
 }
 
 impl Answer {
     pub(super) fn of(verdict: Verdict, received: &Received, fault: Option<String>) -> Self {
         let (status, excerpt) = (Some(received.status), received.excerpt.clone());
-        Self { verdict, status, excerpt, fault, notes: Vec::new() }
+        Self { verdict, status, excerpt, fault, notes: Vec::new(), requests: 0 }
     }
 
     /// A fault's answer.
     #[must_use]
     pub fn of_fault(fault: &Fault) -> Self {
         let detail = fault.detail().map(str::to_owned);
-        Self { verdict: of_fault(fault), status: None, excerpt: None, fault: detail, notes: Vec::new() }
+        Self { verdict: of_fault(fault), status: None, excerpt: None, fault: detail, notes: Vec::new(), requests: 0 }
     }
 
     /// A record that is not sent, by this name and for this reason.
@@ -409,7 +414,7 @@ impl Answer {
 
     fn of_refusal(refused: Refused) -> Self {
         let Refused { verdict, status, excerpt, what } = refused;
-        Self { verdict, status, excerpt, fault: Some(what), notes: Vec::new() }
+        Self { verdict, status, excerpt, fault: Some(what), notes: Vec::new(), requests: 0 }
     }
 
     /// The same, where it is known otherwise whether the target may have acted on the record.

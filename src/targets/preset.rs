@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use minijinja::Value;
@@ -87,6 +88,8 @@ pub(super) struct Trip {
     pub(super) id: String,
     /// Values of earlier answers.
     pub(super) kept: Map<String, Json>,
+    /// Requests made until now; whoever began the trip has it too.
+    pub(super) asked: Arc<AtomicU32>,
 }
 
 impl Preset {
@@ -161,9 +164,16 @@ impl Preset {
         let whole = plan.id.text(&self.strict, &scope, &**record)?.unwrap_or_default();
         let id = fitting(&self.id, &whole);
         scope.set_value("id", Value::from(id.as_str()));
-        let mut trip = Trip { scope, record: Arc::clone(record), id, kept: Map::new() };
+        let mut trip = Trip { scope, record: Arc::clone(record), id, kept: Map::new(), asked: Arc::default() };
         trip.keep(Map::new(), false);
         Ok(trip)
+    }
+
+    /// Most requests that one try makes, as a rule.
+    pub(super) fn most_requests(&self) -> u32 {
+        let of = |plan: &Plan| plan.steps.len() + usize::from(plan.look_up.is_some());
+        let most = self.plans.values().map(of).max().unwrap_or(0);
+        u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 
     /// Whether the user's filter lets the record of this trip through.

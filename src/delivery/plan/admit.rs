@@ -10,9 +10,10 @@ use crate::delivery::lane::{Change, Lane, Seat};
 use crate::delivery::progress::Past;
 use crate::delivery::queue::{Queue, Slot};
 use crate::delivery::repeat::Doubt;
+use crate::delivery::tally::Weigh;
 use crate::kafka::group::Partition;
 
-impl<R> Plan<R> {
+impl<R: Weigh> Plan<R> {
     /// Takes a redelivery that was read into its partition's progress; says whether it was not finished before. It is open
     /// until it is [admitted](Plan::admit).
     pub(in crate::delivery) fn note(&mut self, partition: &Partition, offset: i64) -> bool {
@@ -53,7 +54,7 @@ impl<R> Plan<R> {
         let standing = slot.standing();
         if leads {
             // It is tried next, so it stays in memory.
-            self.kept += 1;
+            self.kept.add(&*record);
             self.lanes.insert(Arc::clone(&lane), Queue::restored(slot, standing, false));
             self.parked += 1;
             self.redelivering.insert(Arc::clone(&lane));

@@ -12,6 +12,7 @@ use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::Engine;
 use crate::delivery::lane::Allowance;
 use crate::delivery::schedule::Policy;
+use crate::delivery::tally::Tally;
 use crate::targets::Idempotency;
 
 impl World {
@@ -35,7 +36,7 @@ impl World {
         for node in &mut self.nodes {
             let mut rules = node.engine.rules();
             rules.policy = Policy { retry, on_give_up: OnGiveUp::Hold };
-            rules.limits.read_ahead = 100;
+            rules.limits.read_ahead = Tally::of(100);
             rules.allowance = Allowance::of(MAX_IN_FLIGHT);
             node.engine = Engine::new(rules, SmallRng::seed_from_u64(seed));
         }

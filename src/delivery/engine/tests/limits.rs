@@ -12,6 +12,7 @@ use crate::delivery::engine::{Engine, Rules};
 use crate::delivery::lane::{Allowance, Go, Lane, Limits, Try};
 use crate::delivery::progress::Position;
 use crate::delivery::schedule::Policy;
+use crate::delivery::tally::Tally;
 use crate::delivery::window::Trouble;
 use crate::event::Timestamp;
 use crate::outcome::DeadLetterReason;
@@ -24,9 +25,11 @@ fn engine(keys: &[&str], t0: Instant) -> Engine<i64> {
     let retry = Retry { first: SECOND, max: SECOND * 8, give_up_after: SECOND * 20 };
     let rules = Rules {
         policy: Policy { retry, on_give_up: OnGiveUp::DeadLetter },
-        limits: Limits { read_ahead: 100, keep_parked: 10, class: Idempotency::Upsert },
+        limits: Limits { read_ahead: Tally::of(100), keep_parked: Tally::of(10), class: Idempotency::Upsert },
         allowance: Allowance::of(16),
         rate: None,
+        requests: 1,
+        hold_back: SECOND,
     };
     let mut engine = Engine::new(rules, SmallRng::seed_from_u64(1));
     engine.plan.gain(Position::new(partition(0), 0), 0, t0);
@@ -87,23 +90,39 @@ async fn a_limit_that_is_used_up_stops_the_target_and_not_its_record() {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_answer_meant_its_limit_counts() {
     let t0 = Instant::now();
-    for (status, trouble, gave_up) in [
-        (201, Trouble::RateLimited, None),
-        (422, Trouble::RateLimited, Some(DeadLetterReason::Rejected)),
-        (500, Trouble::RateLimited, None),
-        (429, Trouble::RateLimited, None),
-        (403, Trouble::Credentials, None),
+    for (status, trouble) in [
+        (201, Trouble::RateLimited),
+        (422, Trouble::RateLimited),
+        (500, Trouble::RateLimited),
+        (429, Trouble::RateLimited),
+        (403, Trouble::Credentials),
     ] {
         let mut engine = engine(&["a", "b"], t0);
         let a = next(&mut engine, t0).unwrap();
         let ended = engine.settle(&a.ticket, a.n, &said(status, Some(600)), t0, t0 + SECOND);
-        assert_eq!(ended.gave_up, gave_up, "{status}");
+        assert_eq!(ended.gave_up, None, "{status}: nothing becomes a dead letter in a window");
         // A refusal by itself would wait for 8 seconds at most.
         assert_eq!(engine.window.shown(), Some((trouble, t0 + SECOND * 601)), "{status}");
         commit(&mut engine, t0 + SECOND);
         assert!(next(&mut engine, t0 + SECOND * 600).is_none(), "{status}");
         assert!(next(&mut engine, t0 + SECOND * 601).is_some(), "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_while_the_target_is_paused_comes_again() {
+    let t0 = Instant::now();
+    let mut engine = engine(&["a"], t0);
+    let a = next(&mut engine, t0).unwrap();
+    engine.window.pause(true, t0);
+    let ended = engine.settle(&a.ticket, a.n, &said(422, None), t0, t0 + SECOND);
+    assert_eq!((ended.finished, ended.gave_up), (false, None));
+    commit(&mut engine, t0 + SECOND);
+    assert!(next(&mut engine, t0 + SECOND * 100).is_none());
+    engine.window.pause(false, t0 + SECOND * 100);
+    let again = next(&mut engine, t0 + SECOND * 100).unwrap();
+    let ended = engine.settle(&again.ticket, again.n, &said(422, None), t0 + SECOND * 100, t0 + SECOND * 101);
+    assert_eq!((ended.finished, ended.gave_up), (true, Some(DeadLetterReason::Rejected)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,4 +137,34 @@ async fn nothing_is_given_up_while_the_limit_is_used_up() {
     let again = next(&mut engine, later).unwrap();
     let ended = engine.settle(&again.ticket, again.n, &said(500, None), later, later);
     assert_eq!((ended.finished, ended.gave_up), (false, None), "an hour, of which none was its own");
+}
+
+/// Few keys, and a target that answers nothing but 500 for ten minutes: that is an outage, and nobody's fault. One key
+/// alone may be at fault itself.
+#[tokio::test(start_paused = true)]
+async fn an_outage_with_few_keys_gives_nothing_up() {
+    for keys in [1, 2, 3, 4, 6] {
+        let (t0, tenth) = (Instant::now(), SECOND / 10);
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let mut engine = engine(&names[..keys], t0);
+        let (mut dead, mut tries, mut delivered) = (0, 0, 0);
+        for tenths in 0..7000 {
+            let now = t0 + tenth * tenths;
+            let status = if tenths < 6000 { 500 } else { 201 };
+            while let Some(next) = next(&mut engine, now) {
+                let ended = engine.settle(&next.ticket, next.n, &said(status, None), now, now);
+                dead += usize::from(ended.gave_up.is_some());
+                delivered += usize::from(ended.finished && ended.gave_up.is_none());
+                tries += usize::from(tenths < 6000);
+            }
+            commit(&mut engine, now);
+        }
+        if keys == 1 {
+            assert_eq!((dead, delivered), (1, 0));
+        } else {
+            assert_eq!((dead, delivered), (0, keys), "{keys} keys");
+            // A probe at the longest pause of a record, or more often.
+            assert!((60..400).contains(&tries), "{keys} keys: {tries} tries");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::delivery::engine::{BUSY_LINGER, Engine, LINGER, Rules};
 use crate::delivery::lane::{Allowance, Go, Lane, Limits};
 use crate::delivery::progress::Position;
 use crate::delivery::schedule::Policy;
+use crate::delivery::tally::Tally;
 use crate::event::Timestamp;
 use crate::targets::{Idempotency, of_answer};
 
@@ -23,9 +24,11 @@ fn committed_after(keys: &[&str]) -> Duration {
     let retry = Retry { first: SHORT, max: SHORT, give_up_after: SHORT };
     let rules = Rules {
         policy: Policy { retry, on_give_up: OnGiveUp::DeadLetter },
-        limits: Limits { read_ahead: 100, keep_parked: 10, class: Idempotency::Upsert },
+        limits: Limits { read_ahead: Tally::of(100), keep_parked: Tally::of(10), class: Idempotency::Upsert },
         allowance: Allowance { at_once: 2, unsettled: 12 },
         rate: None,
+        requests: 1,
+        hold_back: Duration::ZERO,
     };
     let mut engine: Engine<i64> = Engine::new(rules, SmallRng::seed_from_u64(1));
     engine.plan.gain(Position::new(partition(0), 0), 0, t0);

@@ -17,6 +17,7 @@ use crate::delivery::lane::{Allowance, Fetch, Go, Lane, Limits, Seat, Try};
 use crate::delivery::latest::Latest;
 use crate::delivery::room::Asked;
 use crate::delivery::schedule::Policy;
+use crate::delivery::tally::{Tally, Weigh};
 use crate::event::{AttemptOutcome, Timestamp};
 use crate::kafka::group::Partition;
 use crate::targets::{Idempotency, Reason, Scope, Verdict};
@@ -45,6 +46,12 @@ pub(super) struct Job {
     pub(super) id: Id,
     /// Index in the partition's redeliveries.
     pub(super) again: Option<usize>,
+}
+
+impl Weigh for Job {
+    fn bytes(&self) -> usize {
+        1 + self.id.1 % 5
+    }
 }
 
 /// A redelivery as it stands in its topic: a record's index, and whether it goes though it is stale.
@@ -167,9 +174,15 @@ fn rules(class: Idempotency, rng: &mut SmallRng) -> Rules {
     let on_give_up = if rng.random_bool(0.5) { OnGiveUp::DeadLetter } else { OnGiveUp::Hold };
     Rules {
         policy: Policy { retry, on_give_up },
-        limits: Limits { read_ahead: rng.random_range(2..20), keep_parked: rng.random_range(0..4), class },
+        limits: Limits {
+            read_ahead: Tally { records: rng.random_range(2..20), bytes: rng.random_range(4..60) },
+            keep_parked: Tally { records: rng.random_range(0..4), bytes: rng.random_range(1..12) },
+            class,
+        },
         allowance: Allowance { at_once: MAX_IN_FLIGHT, unsettled: MAX_IN_FLIGHT + rng.random_range(0..=MAX_IN_FLIGHT) },
         rate: None,
+        requests: 1,
+        hold_back: TIMEOUT,
     }
 }
 
