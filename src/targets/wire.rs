@@ -23,6 +23,9 @@ const MAX_READ_BYTES: usize = 1024 * 1024;
 /// Idle connections are closed after this time: shorter than the 60 s after which usual load balancers forget them.
 const IDLE: Duration = Duration::from_secs(50);
 
+/// What a request may take beyond the target's timeout where nobody else ends it.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What the client's error says last where a proxy answered CONNECT with 407. Its type is not public, so there is nothing
 /// else to tell it by; the integration tests hold these words.
 const LOGIN_REFUSED: &str = "proxy authorization required";
@@ -41,7 +44,8 @@ impl Wire {
         let base = url(&target.url)?;
         let guard = Guard::new(target.allow_private_addresses);
         let http = reqwest::Client::builder()
-            .timeout(target.timeout)
+            // A try has its own end, for all its requests together, and that one decides what it came to.
+            .timeout(target.timeout + GRACE)
             .connect_timeout(target.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             // Variables of the environment would lead requests past the guard, and nobody would know.

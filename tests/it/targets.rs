@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 pub(crate) mod described;
+mod hostile;
 mod oauth;
 pub(crate) mod presets;
 mod prism;
@@ -41,7 +42,16 @@ fn server(asks: bool) -> u16 {
     } else {
         builder.with_no_client_auth()
     };
-    let config = Arc::new(builder.with_single_cert(vec![certificate], key).unwrap());
+    listen(builder.with_single_cert(vec![certificate], key).unwrap())
+}
+
+/// The same with another certificate.
+fn server_with(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> u16 {
+    listen(ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+}
+
+fn listen(config: ServerConfig) -> u16 {
+    let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -60,14 +70,18 @@ fn server(asks: bool) -> u16 {
 }
 
 fn client(port: u16, tls: &str) -> Result<Client, ClientError> {
+    client_at(&format!("https://localhost:{port}/"), tls)
+}
+
+fn client_at(url: &str, more: &str) -> Result<Client, ClientError> {
     let toml = format!(
         r#"
 [targets.erp]
 preset = "sandbox"
 records = ["feeds"]
 start = "now"
-url = "https://localhost:{port}/"
-{tls}
+url = "{url}"
+{more}
 "#
     );
     let env = |name: &str| {
