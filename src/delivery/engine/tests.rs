@@ -114,17 +114,28 @@ fn histories_with_refusals() {
 fn a_seed_gives_the_same_history_again() {
     for seed in 0..40 {
         let (first, again) = (history(seed), history(seed));
-        let came = |world: &World| world.others(u8::MAX);
+        let came = |world: &World| world.others(world::Key::MAX);
         assert_eq!((first.counts, came(&first)), (again.counts, came(&again)), "seed {seed}");
     }
 }
 
 /// The key that fails in some worlds.
-const POISONED: u8 = 7;
+const POISONED: world::Key = 7;
 
 /// A world without faults, but for one key that fails where it is `poisoned`; when the end of each record was committed.
 fn calm(seed: u64, class: usize, every: u64, poisoned: bool) -> (World, BTreeMap<world::Id, Duration>) {
-    let mut world = World::calm(seed, CLASSES[class], (150, 50), Duration::from_millis(every));
+    calm_of((150, 50), seed, class, every, poisoned)
+}
+
+/// The same with so many records of so many keys.
+fn calm_of(
+    of: (usize, world::Key),
+    seed: u64,
+    class: usize,
+    every: u64,
+    poisoned: bool,
+) -> (World, BTreeMap<world::Id, Duration>) {
+    let mut world = World::calm(seed, CLASSES[class], of, Duration::from_millis(every));
     world.poison(seed, poisoned.then_some(POISONED));
     let ended = world.run_calm();
     (world, ended)
@@ -149,6 +160,16 @@ fn a_poisoned_key_delays_nobody_while_places_are_free() {
         let enough = if matches!(CLASSES[class], Idempotency::LookUp { .. }) { 1 } else { 50 };
         assert!(poisoned_tries(&poisoned) >= enough, "{} tries of the poisoned key", poisoned_tries(&poisoned));
     }
+}
+
+/// The same of one key in ten thousand, which fails all the time: exactly, and not only at the 99th percentile.
+#[test]
+fn one_poisoned_key_in_ten_thousand_delays_nobody() {
+    let run = |poisoned| calm_of((10_000, 10_000), 11, 0, 70, poisoned);
+    let ((clean, _), (poisoned, _)) = (run(false), run(true));
+    assert_eq!(poisoned.others(POISONED).len(), 9_999);
+    assert_eq!(poisoned.others(POISONED), clean.others(POISONED));
+    assert!(poisoned_tries(&poisoned) >= 1_000, "{} tries of the poisoned key", poisoned_tries(&poisoned));
 }
 
 /// Where every place is taken all the time, one key that fails takes what its tries take, shared by all places: by no

@@ -19,8 +19,10 @@ use tokio::time::Instant;
 pub(crate) const CLASSES: [&str; 4] = ["upsert", "key", "lookup", "reject"];
 /// The client's timeout.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
-/// How much longer than that a late document takes: less than `settle`.
-const LATE: Duration = Duration::from_secs(1);
+/// How much longer than that a late document takes, as a rule: less than `settle`.
+pub(crate) const LATE: Duration = Duration::from_secs(1);
+/// How long a target may take to act, as the described one says.
+const SETTLE: Duration = Duration::from_secs(4);
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ pub(crate) enum Mood {
     WorksAndCuts,
     /// Never answers, nothing done.
     Hangs,
-    /// Never answers, and works when the client has given up.
-    WorksLate,
+    /// Never answers, and works this long after the client has given up.
+    WorksLate(Duration),
     /// 429, for a second.
     Busy,
     /// 422, nothing done.
@@ -164,10 +166,15 @@ impl Books {
 
     /// A target of each class, described in files of `folder`.
     pub(crate) fn targets(&self, folder: &std::path::Path, more: &str) -> String {
-        CLASSES.iter().map(|class| self.target(class, folder, more)).collect()
+        self.targets_that_settle(SETTLE, folder, more)
     }
 
-    fn target(&self, class: &str, folder: &std::path::Path, more: &str) -> String {
+    /// The same with another word on how long they may take to act.
+    pub(crate) fn targets_that_settle(&self, settle: Duration, folder: &std::path::Path, more: &str) -> String {
+        CLASSES.iter().map(|class| self.target(class, settle, folder, more)).collect()
+    }
+
+    fn target(&self, class: &str, settle: Duration, folder: &std::path::Path, more: &str) -> String {
         let path = folder.join(format!("{class}.toml"));
         std::fs::write(&path, describe(class)).unwrap();
         format!(
@@ -180,12 +187,13 @@ url = "http://{}/{class}/"
 allow_private_addresses = true
 timeout = "{}s"
 connect_timeout = "1s"
-settle = "4s"
+settle = "{}s"
 {more}
 "#,
             path.display(),
             self.address,
-            TIMEOUT.as_secs()
+            TIMEOUT.as_secs(),
+            settle.as_secs()
         )
     }
 }
@@ -276,11 +284,11 @@ async fn answer(
         Mood::Cuts => cut(),
         Mood::WorksAndCuts => work().and_then(|_| cut()),
         Mood::Hangs => std::future::pending().await,
-        Mood::WorksLate => {
+        Mood::WorksLate(late) => {
             let (all, class, id) = (Arc::clone(&all), class.to_owned(), id.clone());
             // Whether or not the client is still there.
             tokio::spawn(async move {
-                tokio::time::sleep(TIMEOUT + LATE).await;
+                tokio::time::sleep(TIMEOUT + late).await;
                 all[class.as_str()].lock().unwrap().work(&class, &id);
             });
             std::future::pending().await

@@ -44,3 +44,48 @@ async fn a_ticket_is_made_and_closed_once_whatever_answers_are_lost() {
 fn tries(installation: &Installation, outcome: &str) -> u64 {
     installation.metrics.delivery_attempts.with_label_values(&["helpdesk", outcome]).get()
 }
+
+/// A description whose template fails for records without a category.
+const STRICT: &str = r#"
+title = "Strict"
+proved_on = "nothing"
+[id]
+value = "{{ record.event_id }}"
+max = 64
+[idempotency]
+class = "upsert"
+[[records.cases.steps]]
+name = "write"
+repeat = "upsert"
+method = "PUT"
+path = "/cases/{{ id }}"
+json = { subject = "{{ record.subject }}", queue = "[{{ record.category }}]" }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_template_fails_is_a_dead_letter_with_its_place_and_its_key_goes_on() {
+    let server =
+        crate::common::scripted::Scripted::start(|_| crate::common::scripted::Said::Json(200, serde_json::json!({})))
+            .await;
+    let (_folder, path) = described(STRICT);
+    let of_the_desk = |line: &&str| !line.starts_with("settings") && !line.starts_with("secrets");
+    let target: Vec<String> = target(&path, &server.url, "").lines().filter(of_the_desk).map(str::to_owned).collect();
+    let installation = install(&target.join("\n")).await;
+    let encoder = installation.encoders.of("cases").unwrap();
+    // One key; the second of its records lacks what the template asks for.
+    let rows = [Some("billing"), None, Some("returns")].into_iter().enumerate().map(|(n, category)| {
+        let record = ledgerhook::event::CaseRecord { category: category.map(str::to_owned), ..case(n) };
+        ("accelex/case-0".to_owned(), encoder.encode(&record).unwrap())
+    });
+    produce_to(&installation, "cases", rows.collect::<Vec<_>>()).await;
+    let role = start(&installation);
+    eventually("the others are delivered", || tries(&installation, "delivered") == 2).await;
+    stop(&installation, role).await;
+    let paths: Vec<String> = server.calls().iter().map(|call| call.path.clone()).collect();
+    assert_eq!(paths, ["/cases/evt-0000", "/cases/evt-0002"]);
+    let letters = dead_letters(&installation).await;
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(letter.event_id, "evt-0001");
+    let told = letter.detail.as_deref().unwrap_or_default();
+    assert!(told.contains("records.cases.steps[0].json.queue"), "its place is told: {told}");
+}

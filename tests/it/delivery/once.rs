@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 
 use super::*;
-use crate::common::books::{Books, CLASSES, Mood};
+use crate::common::books::{Books, CLASSES, LATE, Mood};
 use crate::common::process::Process;
 use crate::common::within;
 
@@ -29,7 +29,7 @@ fn shuffled(roll: u32) -> Mood {
         9_300..9_500 => Mood::Cuts,
         9_500..9_800 => Mood::WorksAndCuts,
         9_800..9_890 => Mood::Hangs,
-        9_890..9_998 => Mood::WorksLate,
+        9_890..9_998 => Mood::WorksLate(LATE),
         _ => Mood::Busy,
     }
 }
@@ -194,7 +194,7 @@ async fn long_each_class_makes_one_document_in_order_through_faults_and_kills() 
 /// A deliverer stands still in the middle of its sends for longer than its session, and another takes over. What it had
 /// written to its connections arrives, what it had not it may still write: only where looking up is all that the target
 /// offers can that make a second document, and of no more than was under way.
-async fn frozen(rounds: usize) {
+async fn frozen(rounds: usize, at_least: Duration) {
     const AT_ONCE: usize = 24;
     let books = Books::open(|_, _| Mood::Slow(Duration::from_millis(200))).await;
     let folder = tempfile::tempdir().unwrap();
@@ -213,11 +213,12 @@ async fn frozen(rounds: usize) {
         let before = books.made();
         within(120, "some are made", || books.made() >= before + 600).await;
         first.signal("-STOP");
-        let standing = books.made();
+        let (standing, since) = (books.made(), Instant::now());
         second.get_or_insert_with(|| deliverer(&installation, 1));
         // The other has all partitions when everything is made.
         within(180, "the other makes the rest", || books.made() == records * CLASSES.len()).await;
         assert!(standing < books.made(), "it was frozen in the middle");
+        tokio::time::sleep_until(since + at_least).await;
         first.signal("-CONT");
         // It finds out that it has nothing any more, and comes back as a member.
         tokio::time::sleep(Duration::from_secs(8)).await;
@@ -238,11 +239,60 @@ async fn frozen(rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_deliverer_leaves_no_more_than_what_it_was_sending() {
-    frozen(1).await;
+    frozen(1, Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long form: scripts/test --long"]
 async fn long_frozen_deliverers_leave_no_more_than_what_they_were_sending() {
-    frozen(8).await;
+    frozen(8, Duration::from_secs(60)).await;
+}
+
+/// A target that does nothing with a request until ten seconds after our timeout, and then acts. Each record's first write
+/// is such a one.
+async fn late(settle: Duration) -> [(usize, usize); 4] {
+    const AFTER: Duration = Duration::from_secs(10);
+    const RECORDS: usize = 40;
+    let seen: Mutex<BTreeSet<(String, String)>> = Mutex::default();
+    let books = Books::open(move |class, id| {
+        let first = seen.lock().unwrap().insert((class.to_owned(), id.to_owned()));
+        if first { Mood::WorksLate(AFTER) } else { Mood::Fine }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let more = "max_concurrency = 64\nretry = { first = \"100ms\", max = \"500ms\", give_up_after = \"6h\" }";
+    let installation = install(&books.targets_that_settle(settle, folder.path(), more)).await;
+    produce(&installation, (0..RECORDS).map(|key| invoice(&format!("inv-{key:02}"), 0))).await;
+    let role = start(&installation);
+    let all = RECORDS * CLASSES.len();
+    let ended = || {
+        let count = |class: &&str, outcome: &&str| {
+            installation.metrics.delivery_attempts.with_label_values(&[class, outcome]).get()
+        };
+        let good = CLASSES.iter().flat_map(|class| ["delivered", "duplicate"].map(|outcome| count(class, &outcome)));
+        usize::try_from(good.sum::<u64>()).unwrap()
+    };
+    within(60, "all are delivered", || ended() == all).await;
+    // Until the last of the late ones has acted.
+    tokio::time::sleep(AFTER + Duration::from_secs(3)).await;
+    stop(&installation, role).await;
+    assert_eq!(dead_letters(&installation).await, []);
+    CLASSES.map(|class| {
+        books.of(class, |book| {
+            assert_eq!((book.len(), book.inversions.len()), (RECORDS, 0), "{class}");
+            (book.doubled().len(), book.writes)
+        })
+    })
+}
+
+/// What a repeat costs where the target acts long after it was given up, by its class: nothing where it says truly how long
+/// it may take, and one more document only where looking is all that it offers and it acts later than it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_acts_ten_seconds_after_our_timeout_doubles_where_it_said_otherwise() {
+    let (truly, falsely) = tokio::join!(late(Duration::from_secs(14)), late(Duration::from_secs(4)));
+    for (class, ((doubled, writes), (doubled_then, _))) in CLASSES.iter().zip(truly.into_iter().zip(falsely)) {
+        println!("{class}: {writes} writes; {doubled} doubled, {doubled_then} where it acts later than it says");
+        assert_eq!(doubled, 0, "{class}");
+        assert!(if *class == "lookup" { doubled_then > 0 } else { doubled_then == 0 }, "{class}: {doubled_then}");
+    }
 }

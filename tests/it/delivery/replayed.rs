@@ -96,6 +96,11 @@ async fn a_dead_letter_is_delivered_when_the_target_is_mended_or_let_go() {
     assert_eq!(attempts.len(), target.requests().len(), "an attempt for each request");
     let replayed: Vec<&Attempt> = attempts.iter().filter(|a| a.replay_id.is_some()).collect();
     assert_eq!(replayed.len(), 3);
+    // The ids of the two operations, in the rows that asked and in the tries that came of it.
+    let asked = installation.records("redeliver.erp").await;
+    let asked: BTreeSet<&str> = asked.iter().filter_map(|row| row.headers.get("lh_replay_id")).collect();
+    let tried: BTreeSet<&str> = replayed.iter().filter_map(|attempt| attempt.replay_id.as_deref()).collect();
+    assert_eq!((asked.len(), &asked), (2, &tried));
     let letters = dead_letters(&installation).await;
     let ends: Vec<(&str, Option<&str>)> =
         letters.iter().map(|letter| (letter.event_id.as_str(), letter.settled.as_deref())).collect();

@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::flight::Fate;
-use super::world::{Id, MAX_IN_FLIGHT, PARTITIONS, Record, World};
+use super::world::{Id, Key, MAX_IN_FLIGHT, PARTITIONS, Record, World};
 use crate::config::{OnGiveUp, Retry};
 use crate::delivery::engine::Engine;
 use crate::delivery::lane::Allowance;
@@ -17,13 +17,13 @@ use crate::targets::Idempotency;
 
 impl World {
     /// A world without faults: `records` of `keys` keys come one `every` so often, dealt out in turn.
-    pub(super) fn calm(seed: u64, class: Idempotency, (records, keys): (usize, u8), every: Duration) -> Self {
+    pub(super) fn calm(seed: u64, class: Idempotency, (records, keys): (usize, Key), every: Duration) -> Self {
         let mut world = Self::new(seed, class);
         world.faults = false;
         let second = Duration::from_secs(1);
         world.repeat(seed, Retry { first: second, max: second * 600, give_up_after: second * 3600 });
         for i in 0..records {
-            let key = u8::try_from(i % usize::from(keys)).unwrap();
+            let key = Key::try_from(i % usize::from(keys)).unwrap();
             let p = usize::from(key) % PARTITIONS;
             let offset = i64::try_from(world.logs[p].len()).unwrap();
             let at = world.now + every * u32::try_from(i).unwrap();
@@ -44,7 +44,7 @@ impl World {
 
     /// Has this key fail, ten times a second. What a request takes goes by its record alone from now on, so that times
     /// with it and without it can be compared.
-    pub(super) fn poison(&mut self, seed: u64, key: Option<u8>) {
+    pub(super) fn poison(&mut self, seed: u64, key: Option<Key>) {
         let often = Duration::from_millis(100);
         self.repeat(seed, Retry { first: often, max: often, give_up_after: often * 36_000 });
         (self.poison, self.steady) = (Fate::Fails, Some(seed));
@@ -54,7 +54,7 @@ impl World {
     }
 
     /// When each record of other keys than this one came to the target.
-    pub(super) fn others(&self, key: u8) -> BTreeMap<Id, Duration> {
+    pub(super) fn others(&self, key: Key) -> BTreeMap<Id, Duration> {
         let arrived = self.target.arrived().iter().filter(|((p, i), _)| self.logs[*p][*i].key != key);
         arrived.map(|(id, at)| (*id, *at - self.t0)).collect()
     }
@@ -67,6 +67,7 @@ impl World {
     pub(super) fn run_calm(&mut self) -> BTreeMap<Id, Duration> {
         self.generation = 1;
         self.gain(0, (0..PARTITIONS).collect());
+        let wanted = self.logs.iter().flatten().filter(|record| !record.poisoned).count();
         let mut ended = BTreeMap::new();
         for _ in 0..1_000_000 {
             self.settle_all(0);
@@ -76,11 +77,12 @@ impl World {
             }
             self.fetch();
             for p in 0..PARTITIONS {
-                while self.logs[p]
-                    .iter()
-                    .find(|r| r.offset >= self.nodes[0].read_to[p])
-                    .is_some_and(|r| r.at <= self.now)
-                {
+                loop {
+                    let (log, read_to) = (&self.logs[p], self.nodes[0].read_to[p]);
+                    let next = log.get(log.partition_point(|r| r.offset < read_to));
+                    if next.is_none_or(|r| r.at > self.now) {
+                        break;
+                    }
                     if self.nodes[0].engine.plan.is_full() {
                         break;
                     }
@@ -88,15 +90,9 @@ impl World {
                 }
             }
             while self.dispatch_one(0) {}
-            for id in &self.store.delivered {
-                ended.entry(*id).or_insert(self.now - self.t0);
-            }
-            let open = |p: usize| {
-                let log = &self.logs[p];
-                let over = |i: &usize| log[*i].poisoned || self.store.delivered.contains(&(p, *i));
-                (0..log.len()).all(|i| over(&i))
-            };
-            if (0..PARTITIONS).all(open) {
+            ended.extend(self.store.ended.drain(..).map(|id| (id, self.now - self.t0)));
+            // A poisoned record is never delivered.
+            if ended.len() == wanted {
                 return ended;
             }
             let quiet = self.nodes[0].engine.plan.unsettled() == 0;

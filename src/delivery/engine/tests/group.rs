@@ -7,9 +7,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::store::{Batch, Row};
-use super::world::{Job, NODES, PARTITIONS, TIMEOUT, WIRE, World, again, number, partition};
+use super::world::{Job, NODES, PARTITIONS, TIMEOUT, WIRE, World, again, lane, number, partition};
 use crate::delivery::engine::Engine;
-use crate::delivery::lane::{Lane, Waiting};
+use crate::delivery::lane::Waiting;
 use crate::delivery::progress::Position;
 
 impl World {
@@ -137,7 +137,7 @@ impl World {
         let parked: Vec<(Job, Row)> = parked.into_iter().map(|(job, row)| (*job, *row)).collect();
         for (job, row) in parked {
             let record = self.logs[job.id.0][job.id.1];
-            let lane = Lane { partition: partition(job.id.0), key: vec![record.key] };
+            let lane = lane(job.id.0, record.key);
             let waiting = Waiting { seat: self.seat(job), place: row.place, standing: row.standing };
             self.nodes[n].engine.plan.restore(lane, waiting, self.now);
         }

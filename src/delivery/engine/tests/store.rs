@@ -20,6 +20,8 @@ pub(super) struct Store {
     pub(super) log: Vec<Vec<(i64, Job, Option<Row>)>>,
     pub(super) ends: Vec<i64>,
     pub(super) delivered: BTreeSet<Id>,
+    /// The same in the order in which it became known.
+    pub(super) ended: Vec<Id>,
     pub(super) dead: BTreeSet<Id>,
     /// Redeliveries that are over, with what became of them.
     pub(super) again: BTreeMap<(usize, usize), &'static str>,
@@ -106,7 +108,10 @@ impl World {
         for job in batch.delivered {
             assert!(self.target.has(job.id), "{job:?} counts as delivered without a document");
             match job.again {
-                None => assert!(self.store.delivered.insert(job.id), "{job:?} delivered twice"),
+                None => {
+                    assert!(self.store.delivered.insert(job.id), "{job:?} delivered twice");
+                    self.store.ended.push(job.id);
+                }
                 Some(_) => self.end_again(job, "delivered"),
             }
         }

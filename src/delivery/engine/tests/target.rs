@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::world::{Id, Job, VALIDITY};
+use super::world::{Id, Job, Key, VALIDITY};
 use crate::delivery::repeat::Step;
 use crate::targets::Idempotency;
 
@@ -19,7 +19,7 @@ pub(super) struct Target {
     /// Keys with the time of their first request.
     keys: BTreeMap<Id, Instant>,
     /// Index of the last record written of each key of each partition.
-    last: BTreeMap<(usize, u8), usize>,
+    last: BTreeMap<(usize, Key), usize>,
 }
 
 impl Target {
@@ -34,7 +34,7 @@ impl Target {
     }
 
     /// Acts on a request; says whether it made a document or had it already.
-    pub(super) fn act(&mut self, Job { id, again }: Job, key: u8, step: Step, now: Instant) -> bool {
+    pub(super) fn act(&mut self, Job { id, again }: Job, key: Key, step: Step, now: Instant) -> bool {
         self.arrived.entry(id).or_insert(now);
         let has = self.documents.contains_key(&id);
         let known = match (self.class, step) {
@@ -67,14 +67,14 @@ impl Target {
     }
 
     /// A write of an older record behind a newer one of its key is an inversion.
-    fn write(&mut self, id: Id, key: u8) {
+    fn write(&mut self, id: Id, key: Key) {
         let last = self.last.entry((id.0, key)).or_insert(id.1);
         assert!(*last <= id.1, "{id:?} arrives behind its successor {last}");
         *last = id.1;
     }
 
     /// The record of a key that was written last.
-    pub(super) fn stands(&self, p: usize, key: u8) -> Option<usize> {
+    pub(super) fn stands(&self, p: usize, key: Key) -> Option<usize> {
         self.last.get(&(p, key)).copied()
     }
 

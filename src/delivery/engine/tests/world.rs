@@ -33,9 +33,12 @@ pub(super) const LIMIT: Duration = Duration::from_secs(3);
 pub(super) const MAX_IN_FLIGHT: usize = 6;
 pub(super) const PARTITIONS: usize = 3;
 pub(super) const NODES: usize = 3;
-pub(super) const KEYS: u8 = 6;
+pub(super) const KEYS: Key = 6;
 /// What is still on the wire when a process is killed arrives within this time.
 pub(super) const WIRE: Duration = Duration::from_millis(100);
+
+/// A record's key.
+pub(super) type Key = u16;
 
 /// Partition and index of a record.
 pub(super) type Id = (usize, usize);
@@ -66,7 +69,7 @@ pub(super) struct Again {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     pub(super) offset: i64,
-    pub(super) key: u8,
+    pub(super) key: Key,
     pub(super) poisoned: bool,
     pub(super) at: Instant,
 }
@@ -139,7 +142,7 @@ pub(super) struct World {
     pub(super) generation: u64,
     pub(super) flights: Vec<Flight>,
     /// The last record of each key that was sent.
-    pub(super) sent: BTreeMap<(usize, u8), usize>,
+    pub(super) sent: BTreeMap<(usize, Key), usize>,
     pub(super) faults: bool,
     /// What befalls poisoned records.
     pub(super) poison: Fate,
@@ -152,6 +155,11 @@ pub(super) struct World {
 
 pub(super) fn partition(p: usize) -> Partition {
     Partition { topic: "invoices".to_owned(), number: i32::try_from(p).unwrap() }
+}
+
+/// The lane of a partition's key.
+pub(super) fn lane(p: usize, key: Key) -> Lane {
+    Lane { partition: partition(p), key: key.to_be_bytes().to_vec() }
 }
 
 /// When a record happened: in the order of its topic.
@@ -270,11 +278,10 @@ impl World {
 
     pub(super) fn read_one(&mut self, n: usize, p: usize) {
         let node = &mut self.nodes[n];
-        let next = self.logs[p].iter().position(|r| r.offset >= node.read_to[p]);
-        let Some(i) = next.filter(|_| !node.engine.plan.is_full()) else { return };
-        let record = self.logs[p][i];
+        let i = self.logs[p].partition_point(|r| r.offset < node.read_to[p]);
+        let Some(record) = self.logs[p].get(i).copied().filter(|_| !node.engine.plan.is_full()) else { return };
         node.read_to[p] = record.offset + 1;
-        let lane = Lane { partition: partition(p), key: vec![record.key] };
+        let lane = lane(p, record.key);
         let job = Job { id: (p, i), again: None };
         let change = node.engine.plan.read(lane, record.offset, Timestamp::default(), job, self.now);
         node.batch.changes.extend(change);
@@ -310,7 +317,7 @@ impl World {
         let Again { offset, index, tried, .. } = self.asked[p][i];
         node.again_to[p] = offset + 1;
         node.engine.redeliver(Asked {
-            lane: Lane { partition: partition(p), key: vec![self.logs[p][index].key] },
+            lane: lane(p, self.logs[p][index].key),
             from: again(p),
             offset,
             record: Arc::new(Job { id: (p, index), again: Some(i) }),
@@ -469,7 +476,7 @@ impl World {
                 (true, Some(_)) => node.batch.dead.push(job),
                 (true, None) => {
                     node.batch.delivered.push(job);
-                    let lane = Lane { partition: partition(job.id.0), key: vec![self.logs[job.id.0][job.id.1].key] };
+                    let lane = lane(job.id.0, self.logs[job.id.0][job.id.1].key);
                     if node.latest.note(&lane, happened(job.id)) {
                         node.batch.latest.push((lane, happened(job.id)));
                     }
