@@ -169,6 +169,8 @@ impl<R: Weigh> Plan<R> {
             let lane = Arc::new(lane);
             self.lanes.insert(Arc::clone(&lane), Queue::live(slot, now));
             self.held.add(&*record);
+            // The end of the one before may be in no commit yet, and nothing else of its key was there to wait for it.
+            self.rouse(&lane, now);
             self.enqueue(lane, now);
             return None;
         };

@@ -105,6 +105,28 @@ fn a_failing_head_parks_its_key_and_neither_others_nor_the_position_wait() {
 }
 
 #[test]
+fn a_record_that_comes_behind_the_end_of_its_predecessor_asks_for_that_commit() {
+    let t0 = Instant::now();
+    // It is read while the one before is under way, or when that one has ended and its key had nothing else.
+    for read_first in [true, false] {
+        let mut plan = plan(LIMITS);
+        read(&mut plan, "a", 0);
+        let a = go(&mut plan, t0).unwrap();
+        if read_first {
+            read(&mut plan, "a", 1);
+        }
+        settle(&mut plan, &a, Then::Finish, t0);
+        if !read_first {
+            assert!(!plan.wants_commit(t0), "nothing waits yet");
+            read(&mut plan, "a", 1);
+        }
+        assert!(plan.wants_commit(Instant::now()) && go(&mut plan, t0).is_none(), "{read_first}");
+        commit(&mut plan, t0);
+        assert_eq!(*go(&mut plan, t0).unwrap().record, 1);
+    }
+}
+
+#[test]
 fn places_go_on_beside_a_commit_as_far_as_it_is_allowed() {
     let t0 = Instant::now();
     let mut plan = plan(LIMITS);
