@@ -245,7 +245,7 @@ async fn a_frozen_deliverer_leaves_no_more_than_what_it_was_sending() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "long form: scripts/test --long"]
 async fn long_frozen_deliverers_leave_no_more_than_what_they_were_sending() {
-    frozen(8, Duration::from_secs(60)).await;
+    frozen(3, Duration::from_secs(60)).await;
 }
 
 /// A target that does nothing with a request until ten seconds after our timeout, and then acts. Each record's first write
