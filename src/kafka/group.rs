@@ -175,6 +175,8 @@ pub struct Member {
     topic: String,
 }
 
+/// Before an assignment that could not be taken yet is tried again.
+const TAKE_AGAIN: Duration = Duration::from_millis(100);
 /// A member without an assignment for this long joins anew: a client that lost its coordinator with its brokers may find
 /// those again and not that one (confluentinc/librdkafka, issue 5511). Where others take longer to hand over, nothing is
 /// lost by it: the new client takes the old one's place in the same rebalance.
@@ -223,9 +225,13 @@ impl Member {
         if waits_long || self.sight.look(self.consumer.client(), &self.topic) {
             return Err(GroupError::CutOff { group: self.group.clone() });
         }
-        if let Some(gaining) = self.gaining.take() {
-            return self.gain(gaining);
-        }
+        let waiting = match self.gaining.take().map(|gaining| self.gain(gaining)).transpose()? {
+            None => None,
+            Some(Polled::Away(why)) => Some(why),
+            Some(gained) => return Ok(gained),
+        };
+        // Until it can be taken there are no records, but its end has to be heard of.
+        let wait = if waiting.is_some() { wait.max(TAKE_AGAIN) } else { wait };
         let polled = match self.consumer.poll(wait) {
             None => Polled::Nothing,
             Some(Ok(message)) => {
@@ -237,20 +243,28 @@ impl Member {
         if matches!(polled, Polled::Away(_)) {
             self.sight.missed();
         }
+        let polled = waiting.map_or(polled, Polled::Away);
         // A rebalance comes in a poll that brings no record.
-        match self.consumer.context().pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            None => return Ok(polled),
+        let noted = self.consumer.context().pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match noted {
+            None => Ok(polled),
             Some(Rebalance::Revoke) => {
+                self.gaining = None;
                 let lost = self.consumer.assignment_lost();
                 if lost {
                     self.proof = None;
                 }
-                return Ok(Polled::Leaving { lost });
+                Ok(Polled::Leaving { lost })
             }
-            Some(Rebalance::Assign(list)) => self.gaining = Some(list),
+            Some(Rebalance::Assign(list)) => {
+                let polled = self.gain(list)?;
+                if matches!(polled, Polled::Away(_)) {
+                    // Until an assignment is answered, the client does not tell of the next rebalance.
+                    self.consumer.assign(&TopicPartitionList::new()).map_err(|cause| self.broken(cause))?;
+                }
+                Ok(polled)
+            }
         }
-        let gaining = self.gaining.take().unwrap_or_default();
-        self.gain(gaining)
     }
 
     /// Gives all partitions back, after [`Polled::Leaving`].

@@ -9,8 +9,11 @@ use ledgerhook::kafka::partition;
 use ledgerhook::kafka::produce::{Outgoing, Producer};
 use ledgerhook::kafka::restore::{self, Read, RestoreError, read_to_end};
 use ledgerhook::kafka::transaction::{TransactionError, Transactions};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::common::{Installation, eventually, install};
+use crate::common::{Installation, install};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -247,15 +250,7 @@ async fn a_group_that_begins_now_leaves_out_what_was_there_and_nothing_that_come
     assert_eq!(tokio::task::block_in_place(|| gather(&mut members, &new)), new);
 
     // Partitions are added, and have records before anyone reads them.
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
-        .create()
-        .unwrap();
-    let more = rdkafka::admin::NewPartitions::new(&topic, usize::try_from(partitions + 2).unwrap());
-    admin.create_partitions([&more], &rdkafka::admin::AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-    let count = || installation.ground.partitions_of("feeds").map_or(0, |partitions| partitions.len());
-    let all = usize::try_from(partitions + 2).unwrap();
-    eventually("the partitions are there", || tokio::task::block_in_place(count) == all).await;
+    installation.grow("feeds", usize::try_from(partitions + 2).unwrap()).await;
     produce("added", partitions..partitions + 2).await;
     drop(members);
     let wanted = [new, of("added", partitions..partitions + 2)].concat();
@@ -264,6 +259,62 @@ async fn a_group_that_begins_now_leaves_out_what_was_there_and_nothing_that_come
     let mut wanted = wanted;
     wanted.sort();
     assert_eq!(read, wanted);
+}
+
+/// Takes what it is given, and commits nothing. Not the library's own way, which asks a client that is being closed, and
+/// waits for its answer for ever.
+struct Silent;
+
+impl ClientContext for Silent {}
+
+impl ConsumerContext for Silent {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.assign(list).unwrap(),
+            _ => consumer.unassign().unwrap(),
+        }
+    }
+}
+
+/// The owner of partition 0 goes before it has said where the group begins: who waits for its word hears of the rebalance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_begins_although_who_should_say_where_has_gone() {
+    let installation = install("").await;
+    let (cluster, topic) = (installation.ground.cluster.clone(), installation.ground.cluster.topic("feeds"));
+    let partitions = installation.ground.partitions_of("feeds").unwrap().len();
+    // As in the moment before it says so.
+    let silent: BaseConsumer<Silent> = ClientConfig::new()
+        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
+        .set("group.id", cluster.topic("gone"))
+        .set("partition.assignment.strategy", "range")
+        .set("group.instance.id", "a")
+        .set("session.timeout.ms", "10000")
+        .set("enable.auto.commit", "false")
+        .create_with_context(Silent)
+        .unwrap();
+    silent.subscribe(&[&topic]).unwrap();
+    let gained = tokio::task::spawn_blocking(move || {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let mut member = Member::join(&cluster, "gone", "b", &[topic], Start::Now).unwrap();
+        let (mut silent, mut waited) = (Some(silent), false);
+        loop {
+            assert!(tokio::time::Instant::now() < deadline, "waited: {waited}");
+            if let Some(silent) = &silent {
+                drop(silent.poll(Duration::from_millis(20)));
+            }
+            match member.poll(Duration::from_millis(20)).unwrap() {
+                Polled::Away(why) if why.contains("partition 0") => {
+                    waited = true;
+                    // Its place is kept for a session's time, as a static member's.
+                    silent = None;
+                }
+                Polled::Gained(gained) => return (gained.len(), waited),
+                Polled::Leaving { .. } => member.release().unwrap(),
+                Polled::Record(_) | Polled::Nothing | Polled::Away(_) => {}
+            }
+        }
+    });
+    assert_eq!(gained.await.unwrap(), (partitions, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use ledgerhook::kafka::layout::{Encoders, Ground};
 use ledgerhook::lifecycle::Role;
 use ledgerhook::telemetry::{Health, Metrics, RejectedRequests};
 use ledgerhook::topics;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
@@ -188,16 +188,27 @@ impl Installation {
         }
     }
 
+    /// Gives a topic (without prefix) as many partitions, as any tool would.
+    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
+        let name = self.ground.cluster.topic(topic);
+        let more = [NewPartitions::new(&name, partitions)];
+        self.admin().create_partitions(&more, &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        let count = || self.ground.partitions_of(topic).map_or(0, |partitions| partitions.len());
+        eventually("the partitions are there", || tokio::task::block_in_place(count) == partitions).await;
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let brokers = self.config.kafka.bootstrap_servers.join(",");
+        ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap()
+    }
+
     /// Deletes what stands before these offsets of a topic's partitions (without prefix), as retention does.
     pub(crate) async fn delete_before(&self, topic: &str, offsets: &BTreeMap<i32, i64>) {
         let mut list = TopicPartitionList::new();
         for (number, offset) in offsets {
             list.add_partition_offset(&self.ground.cluster.topic(topic), *number, Offset::Offset(*offset)).unwrap();
         }
-        let brokers = self.config.kafka.bootstrap_servers.join(",");
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
-        admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+        self.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     /// Every committed record of a topic (without prefix), in order within each partition.

@@ -5,9 +5,6 @@ use std::time::Duration;
 use ledgerhook::event::Record;
 use ledgerhook::kafka::headers::Headers;
 use ledgerhook::kafka::produce::{Outgoing, Producer};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 
 use super::readers::{count, python};
 use super::{assert_exact, invoice, local, produce, rows, start, write};
@@ -91,11 +88,7 @@ async fn partitions_that_are_added_under_a_writer_are_read() {
     rows(&installation, "invoices", 10).await;
     let cluster = &installation.ground.cluster;
     let topic = cluster.topic("invoices");
-    let brokers = installation.config.kafka.bootstrap_servers.join(",");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
-    let added = admin.create_partitions(&[NewPartitions::new(&topic, 5)], &AdminOptions::new()).await.unwrap();
-    added[0].as_ref().unwrap();
+    installation.grow("invoices", 5).await;
     let producer = Producer::new(cluster, Duration::from_secs(30), Duration::ZERO).unwrap();
     for n in 10..14 {
         let value = installation.encoders.of("invoices").unwrap().encode(&invoice(n)).unwrap();

@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 
 use super::{Feeder, invoice, route};
 use crate::common::process::{Ended, Process};
-use crate::common::{Installation, eventually, install};
+use crate::common::{Installation, install};
 
 const BEFORE: i32 = 3;
 const AFTER: i32 = 5;
@@ -22,18 +22,9 @@ fn event(n: u64) -> Envelope {
 
 /// Gives both topics more partitions as any tool would.
 async fn add_partitions(installation: &Installation, partitions: i32) {
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", installation.config.kafka.bootstrap_servers.join(","))
-        .create()
-        .unwrap();
     for name in ["received.accbooks", "seen.accbooks"] {
-        let topic = installation.ground.cluster.topic(name);
-        let more = rdkafka::admin::NewPartitions::new(&topic, usize::try_from(partitions).unwrap());
-        let done = admin.create_partitions([&more], &rdkafka::admin::AdminOptions::new()).await.unwrap();
-        done[0].as_ref().unwrap();
+        installation.grow(name, usize::try_from(partitions).unwrap()).await;
     }
-    let count = || installation.ground.partitions_of("received.accbooks").map_or(0, |partitions| partitions.len());
-    eventually("the partitions are there", || block_in_place(count) == usize::try_from(partitions).unwrap()).await;
 }
 
 /// Writes events as a client that counts so many partitions; tells how many of them stand elsewhere than among `places`.
