@@ -175,14 +175,14 @@ impl<R: Weigh> Engine<R> {
         // A stray says nothing of its record any more, but still something of its target.
         let known = head.unwrap_or(Head { n, failures: 0, spent: Duration::ZERO, doubt: None });
         let next = decide(&self.rules.policy, verdict, &known, self.window.failures(), &mut self.rng);
-        self.judge(ticket, verdict, &next, started, now);
+        let troubled = self.judge(ticket, verdict, &next, started, now);
         let doubt = if verdict.leaves_doubt() { Some(doubted(known.doubt, started)) } else { known.doubt };
         let (then, gave_up) = match next {
             Next::LeaveAlone { .. } => (Then::Again, None),
             Next::Finish => (Then::Finish, None),
             // Nothing is given up for want of a target, nor behind the back of an operator who has paused it: it comes
             // again, and if it is refused then, that counts.
-            Next::GiveUp(_) if self.window.trouble().is_some() || self.window.is_paused() => {
+            Next::GiveUp(_) if troubled || self.window.is_paused() => {
                 (Then::At(now + self.rules.policy.retry.first), None)
             }
             Next::GiveUp(reason) => (Then::Finish, Some(reason)),
@@ -215,21 +215,24 @@ impl<R: Weigh> Engine<R> {
         self.plan.settle(ticket, Then::Again, head.and_then(|head| head.doubt), waited, now)
     }
 
-    /// What a try says of the target.
-    fn judge(&mut self, ticket: &Ticket, verdict: &Verdict, next: &Next, started: Instant, now: Instant) {
+    /// What a try says of the target. Says whether it is in trouble but for the limit that this answer uses up: a target
+    /// that says so with every answer would have a record refused for ever.
+    fn judge(&mut self, ticket: &Ticket, verdict: &Verdict, next: &Next, started: Instant, now: Instant) -> bool {
         // It was not asked.
         if verdict.outcome == AttemptOutcome::Filtered {
-            return;
+            return self.window.trouble().is_some();
         }
         if let Next::LeaveAlone { trouble, asked, backoff } = *next {
             self.window.failed(trouble, asked, backoff, started, now);
         } else {
             self.weigh(ticket, verdict, started, now);
         }
+        let troubled = self.window.trouble().is_some();
         // What the target took is delivered, and nothing else is tried before the limit is full again.
         if let Some(wait) = verdict.spent {
             self.window.failed(Trouble::RateLimited, Some(wait), wait, started, now);
         }
+        troubled
     }
 
     /// What an answer to this record says of the target.

@@ -35,8 +35,9 @@
 //!
 //! Windows and an operator's pause go through `control` to every instance of the target: it is read to its end before
 //! the first try. A window has its end for a name, so that a word that the target works, late on its way, ends none that
-//! was opened since; of all instances the one that opened it asks whether the target works again. A pause is confirmed when nothing of before it is under way. While a window is open or the target is
-//! paused, the clock that gives records up stands still.
+//! was opened since; of all instances the one that opened it asks whether the target works again. A pause is confirmed
+//! when nothing of before it is under way. While a window is open or the target is paused, nothing becomes a dead letter,
+//! and the clock that gives records up stands still.
 //!
 //! A step changes memory first and Kafka with the next transaction. Steps that end together share one: it is due as soon
 //! as something waits for it, a little later where others are ready to take every place, soon where nothing else is under

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexSet;
 use tokio::time::Instant;
 
 use super::lane::{Allowance, Change, Fetch, Go, Lane, Limits, Seat, Then, Ticket, Try, Waiting};
@@ -56,10 +57,11 @@ pub(super) struct Plan<R> {
     /// Lanes with a try under way, strays included.
     busy: HashMap<Arc<Lane>, u64>,
     fetching: HashSet<Arc<Lane>>,
-    /// Lanes whose last try is in no commit yet.
-    resting: HashSet<Arc<Lane>>,
+    /// Lanes whose last try is in no commit yet, in the order in which those ended: so they go on, and a history is the
+    /// same again by its seed.
+    resting: IndexSet<Arc<Lane>>,
     /// Lanes whose last try is in the commit under way.
-    sealed: HashSet<Arc<Lane>>,
+    sealed: IndexSet<Arc<Lane>>,
     /// Lanes whose head is a redelivery that was not tried yet.
     redelivering: HashSet<Arc<Lane>>,
     /// When the last try of lanes began that ended without a verdict for good, where a document is looked for: a
@@ -94,8 +96,8 @@ impl<R: Weigh> Plan<R> {
             due: BTreeMap::new(),
             busy: HashMap::new(),
             fetching: HashSet::new(),
-            resting: HashSet::new(),
-            sealed: HashSet::new(),
+            resting: IndexSet::new(),
+            sealed: IndexSet::new(),
             redelivering: HashSet::new(),
             left: HashMap::new(),
             gained: None,
@@ -497,7 +499,7 @@ impl<R: Weigh> Plan<R> {
     /// Puts everything until now into a commit, which ends with [`Plan::committed`] or [`Plan::lost`]; one at a time.
     /// Says what is to be committed of the partitions' progress. Where `handing_over`, nothing will be sent any more.
     pub(super) fn seal(&mut self, handing_over: bool) -> Vec<Position> {
-        self.sealed.extend(self.resting.drain());
+        self.sealed.extend(self.resting.drain(..));
         self.wake = None;
         self.places.seal();
         let ahead = i64::try_from(self.limits.read_ahead.records).unwrap_or(i64::MAX);
@@ -524,10 +526,7 @@ impl<R: Weigh> Plan<R> {
         for reading in self.readings.values_mut() {
             reading.committed();
         }
-        // In an order that a history's seed gives again.
-        let mut lanes: Vec<Arc<Lane>> = std::mem::take(&mut self.sealed).into_iter().collect();
-        lanes.sort_unstable();
-        for lane in lanes {
+        for lane in std::mem::take(&mut self.sealed) {
             self.enqueue(lane, now);
         }
     }

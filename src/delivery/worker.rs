@@ -50,8 +50,8 @@ pub(super) const IDLE: Duration = Duration::from_millis(50);
 pub(super) const PROOF: Duration = Duration::from_secs(5);
 /// How long a commit may take before nothing more is sent: Kafka may be away.
 const SLOW: Duration = Duration::from_secs(1);
-/// Most bytes of open records in memory, as they stand in Kafka; about four times as much as what `read_ahead` of usual
-/// size comes to.
+/// Most bytes of open records in memory, as they stand in Kafka: for records near the limit of their size, of which as many
+/// as `read_ahead` says would be gigabytes.
 const READ_AHEAD_BYTES: usize = 64 * 1024 * 1024;
 /// How long an instance's word takes to the others, at most, while Kafka is well.
 const NEWS: Duration = Duration::from_secs(1);

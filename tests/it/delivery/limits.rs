@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::common::scripted::{Said, Scripted};
 use crate::common::within;
-use crate::targets::described::{case, described};
+use crate::targets::described::{case, described, puts, target_of};
 
 type Deliverer = (CancellationToken, JoinHandle<Result<(), delivery::Error>>);
 
@@ -95,25 +95,6 @@ async fn long_three_deliverers_keep_every_kind_of_window() {
 }
 
 /// A target that says in its answers what is left of its limit.
-const COUNTED: &str = r#"
-title = "Counted"
-proved_on = "nothing"
-[id]
-value = "{{ record.event_id }}"
-max = 64
-[idempotency]
-class = "upsert"
-[limits]
-remaining = "X-RateLimit-Remaining"
-reset = "X-RateLimit-Reset"
-[[records.cases.steps]]
-name = "write"
-repeat = "upsert"
-method = "PUT"
-path = "/cases/{{ id }}"
-json = { subject = "{{ record.subject }}" }
-"#;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn three_deliverers_keep_a_limit_that_only_successes_tell_of() {
     const WORD: Duration = Duration::from_millis(1000);
@@ -145,23 +126,9 @@ async fn three_deliverers_keep_a_limit_that_only_successes_tell_of() {
         Said::Late(Duration::from_millis(10), Box::new(Said::Text(201, headers, "{}".to_owned())))
     })
     .await;
-    let (_folder, path) = described(COUNTED);
-    let target = format!(
-        r#"
-[targets.counted]
-preset = "{}"
-records = ["cases"]
-start = "earliest"
-url = "{}"
-allow_private_addresses = true
-timeout = "5s"
-max_concurrency = 6
-{QUICK}
-"#,
-        path.display(),
-        server.url
-    );
-    let installation = install(&target).await;
+    let limits = "[limits]\nremaining = \"X-RateLimit-Remaining\"\nreset = \"X-RateLimit-Reset\"\n";
+    let (_folder, path) = described(&puts(r#"{ subject = "{{ record.subject }}" }"#, limits));
+    let installation = install(&target_of(&path, &server.url, &format!("max_concurrency = 6\n{QUICK}"))).await;
     let deliverers = three(&installation).await;
     let encoder = installation.encoders.of("cases").unwrap();
     let rows = (0..RECORDS).map(|n| (format!("accelex/case-{n}"), encoder.encode(&case(n)).unwrap()));
@@ -271,13 +238,12 @@ async fn a_failing_target_is_asked_by_one_of_three_deliverers() {
     let mut deliverers: BTreeMap<String, Deliverer> =
         names.into_iter().map(str::to_owned).zip(three(&installation).await).collect();
     produce(&installation, dealt(60, RECORDS)).await;
-    let tried = |requests: &[Request]| requests.len();
     let mut asked_by = Vec::new();
     for round in 0..2 {
         // When all have found it failing and heard of each other, or have waited for who has gone, the rest is one's.
         tokio::time::sleep(Duration::from_secs(8)).await;
-        let (settled, before) = (tokio::time::Instant::now(), tried(&target.requests()));
-        within(30, "it is asked", || tried(&target.requests()) >= before + 4).await;
+        let (settled, before) = (tokio::time::Instant::now(), target.requests().len());
+        within(30, "it is asked", || target.requests().len() >= before + 4).await;
         let asked: Vec<Request> = target.requests().into_iter().filter(|request| request.at > settled).collect();
         for (one, next) in asked.iter().zip(asked.iter().skip(1)) {
             assert!(next.at - one.at >= TAKES * 9 / 10, "two at a time in round {round}: {:?}", next.at - one.at);

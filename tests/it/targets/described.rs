@@ -24,7 +24,36 @@ pub(crate) fn described(text: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+/// A description that puts each case with this tree as its JSON, and says this on top.
+pub(crate) fn puts(json: &str, more: &str) -> String {
+    let head = r#"
+title = "Puts"
+proved_on = "nothing"
+[id]
+value = "{{ record.event_id }}"
+max = 64
+[idempotency]
+class = "upsert"
+"#;
+    let step = r#"
+[[records.cases.steps]]
+name = "write"
+repeat = "upsert"
+method = "PUT"
+path = "/cases/{{ id }}"
+"#;
+    format!("{head}{more}{step}json = {json}\n")
+}
+
+/// The help desk as a target.
 pub(crate) fn target(preset: &std::path::Path, url: &str, more: &str) -> String {
+    let own = r#"settings = { queue = "Billing" }
+secrets = { api_token = "env:TEST_SIGNING_SECRET" }"#;
+    target_of(preset, url, &format!("{own}\n{more}"))
+}
+
+/// A target with a description that asks for nothing.
+pub(crate) fn target_of(preset: &std::path::Path, url: &str, more: &str) -> String {
     format!(
         r#"
 [targets.helpdesk]
@@ -35,8 +64,6 @@ url = "{url}"
 allow_private_addresses = true
 timeout = "5s"
 settle = "100ms"
-settings = {{ queue = "Billing" }}
-secrets = {{ api_token = "env:TEST_SIGNING_SECRET" }}
 {more}
 "#,
         preset.display()

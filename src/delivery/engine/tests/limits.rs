@@ -90,23 +90,48 @@ async fn a_limit_that_is_used_up_stops_the_target_and_not_its_record() {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_answer_meant_its_limit_counts() {
     let t0 = Instant::now();
-    for (status, trouble) in [
-        (201, Trouble::RateLimited),
-        (422, Trouble::RateLimited),
-        (500, Trouble::RateLimited),
-        (429, Trouble::RateLimited),
-        (403, Trouble::Credentials),
+    for (status, trouble, gave_up) in [
+        (201, Trouble::RateLimited, None),
+        (422, Trouble::RateLimited, Some(DeadLetterReason::Rejected)),
+        (500, Trouble::RateLimited, None),
+        (429, Trouble::RateLimited, None),
+        (403, Trouble::Credentials, None),
     ] {
         let mut engine = engine(&["a", "b"], t0);
         let a = next(&mut engine, t0).unwrap();
         let ended = engine.settle(&a.ticket, a.n, &said(status, Some(600)), t0, t0 + SECOND);
-        assert_eq!(ended.gave_up, None, "{status}: nothing becomes a dead letter in a window");
+        assert_eq!(ended.gave_up, gave_up, "{status}");
         // A refusal by itself would wait for 8 seconds at most.
         assert_eq!(engine.window.shown(), Some((trouble, t0 + SECOND * 601)), "{status}");
         commit(&mut engine, t0 + SECOND);
         assert!(next(&mut engine, t0 + SECOND * 600).is_none(), "{status}");
         assert!(next(&mut engine, t0 + SECOND * 601).is_some(), "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_in_a_window_is_asked_for_once_more_and_not_for_ever() {
+    let t0 = Instant::now();
+    let at = |seconds: u32| t0 + SECOND * seconds;
+    let mut engine = engine(&["a", "b"], t0);
+    let [a, b] = std::array::from_fn(|_| next(&mut engine, t0).unwrap());
+    engine.settle(&a.ticket, a.n, &said(429, Some(10)), t0, at(1));
+    let ended = engine.settle(&b.ticket, b.n, &said(422, Some(10)), t0, at(1));
+    assert_eq!((ended.finished, ended.gave_up), (false, None), "it was under way when the window opened");
+    commit(&mut engine, at(1));
+    // Each answer says that the limit is used up, as one of a minute each does.
+    let mut dead = 0;
+    for round in 1..=3 {
+        let now = at(1 + 10 * round);
+        let probe = next(&mut engine, now).unwrap();
+        let ended = engine.settle(&probe.ticket, probe.n, &said(422, Some(10)), now, now);
+        dead += usize::from(ended.gave_up == Some(DeadLetterReason::Rejected));
+        commit(&mut engine, now);
+        if dead == 2 {
+            return;
+        }
+    }
+    panic!("{dead} of the two were refused for good");
 }
 
 #[tokio::test(start_paused = true)]
