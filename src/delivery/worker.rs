@@ -35,6 +35,7 @@ use super::task::{Reader, Task};
 use crate::config;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Start};
 use crate::kafka::layout::Ground;
+use crate::kafka::leftovers::Reach;
 use crate::kafka::retire::retire;
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::targets::Client;
@@ -85,6 +86,15 @@ impl Setup {
     pub(super) fn topics(&self) -> Vec<String> {
         let redeliver = topics::redeliver(&self.target.name);
         self.target.records.iter().cloned().chain([redeliver]).collect()
+    }
+
+    /// What its transactions touch.
+    fn reach(&self, group: &str) -> Reach {
+        let target = &self.target.name;
+        let own = [topics::parked(target), topics::progress(target)];
+        let shared = [topics::ATTEMPTS, topics::DEAD_LETTERS].map(str::to_owned);
+        let topics = own.into_iter().chain(shared).map(|name| self.ground.cluster.topic(&name)).collect();
+        Reach { group: group.to_owned(), topics }
     }
 }
 
@@ -245,8 +255,9 @@ impl Worker {
             Some(transactions) => transactions,
             None => {
                 let open = |turn| {
-                    let id = format!("{id}.{}.{turn}", self.s.instance);
-                    Transactions::open(cluster, &id, TRANSACTION_TIMEOUT).map(|opened| opened.until(&self.s.stop))
+                    let transactional = format!("{id}.{}.{turn}", self.s.instance);
+                    let opened = Transactions::open(cluster, &transactional, TRANSACTION_TIMEOUT)?.until(&self.s.stop);
+                    opened.within(cluster, self.s.reach(&id))
                 };
                 [open(0)?, open(1)?]
             }

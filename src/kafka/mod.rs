@@ -16,6 +16,7 @@
 //! | `restore` | partitions read to their true end |
 //! | `identity` | which topic it is, under a name that another one may have had |
 //! | `transaction` | a transactional producer with three kinds of error |
+//! | `leftovers` | partitions in which a transaction is open that has ended |
 //! | `aside` | calls that may never return, given up |
 //! | `headers`, `partition` | record headers; the partition of a key |
 
@@ -30,6 +31,7 @@ pub mod group;
 pub mod headers;
 pub mod identity;
 pub mod layout;
+pub mod leftovers;
 pub mod lookup;
 pub mod partition;
 pub mod produce;

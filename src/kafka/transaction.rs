@@ -2,6 +2,7 @@
 //! a thread of its own.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::aside::Aside;
 use super::client::Cluster;
 use super::group::{Membership, Partition};
+use super::leftovers::Reach;
 use super::produce::Outgoing;
 use crate::lifecycle::failpoint;
+use crate::topics;
 
 /// What to do about a failed step.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -117,6 +120,10 @@ pub struct Transactions {
     adder: Aside<Offsets, Result<(), KafkaError>>,
     timeout: Duration,
     stop: CancellationToken,
+    /// Where to look for what has ended and is open still.
+    reach: Option<(Cluster, Reach)>,
+    /// There may be some: one was aborted, and nobody has looked since.
+    doubtful: AtomicBool,
 }
 
 impl Transactions {
@@ -139,7 +146,46 @@ impl Transactions {
             tracing::error!(%error, "no thread can be started");
             TransactionError::Fenced { step, cause: KafkaError::Canceled }
         })?;
-        Ok(Self { producer, adder, timeout, stop: CancellationToken::new() })
+        let (stop, reach, doubtful) = (CancellationToken::new(), None, AtomicBool::new(false));
+        Ok(Self { producer, adder, timeout, stop, reach, doubtful })
+    }
+
+    /// Ends what earlier transactions of this id may have left open although they have ended, now and after each abort
+    /// (`kafka::leftovers` says why there are such).
+    ///
+    /// What was left open is aborted. It may have been a commit's; but then everything was acknowledged a moment before
+    /// the partition lost its leader, where an outage that is longer than the transaction's timeout leads to an abort.
+    ///
+    /// # Errors
+    /// `Retry` while one of these partitions has no leader, or the cluster is away; `Fenced`.
+    pub fn within(self, cluster: &Cluster, reach: Reach) -> Result<Self, TransactionError> {
+        let checked = Self { reach: Some((cluster.clone(), reach)), ..self };
+        checked.end_leftovers()?;
+        Ok(checked)
+    }
+
+    fn end_leftovers(&self) -> Result<(), TransactionError> {
+        let Some((cluster, reach)) = &self.reach else { return Ok(()) };
+        let step = "look for what was left open";
+        let (open, outsider) = reach.look(cluster).map_err(|cause| TransactionError::Retry { step, cause })?;
+        self.start()?;
+        // One that is open by someone else's transaction is only given a record that nobody sees.
+        let touched = open.iter().try_for_each(|partition| {
+            tracing::debug!(partition.topic, partition.number, "a transaction is open: ended, where it was ours");
+            self.erase(&partition.topic, partition.number, &[])
+        });
+        // Offsets in a topic that the group does not read: whatever becomes of this transaction, they move nothing.
+        let elsewhere = Partition { topic: cluster.topic(topics::CONTROL), number: 0 };
+        let touched = touched.and_then(|()| match outsider {
+            Some(outsider) => self.offsets([(&elsewhere, 0)], &Arc::new(outsider)),
+            None => Ok(()),
+        });
+        let touched = touched.and_then(|()| self.deliver().map_err(|cause| TransactionError::of(step, cause)));
+        self.end_open()?;
+        match touched {
+            Err(TransactionError::Abort { step, cause }) => Err(TransactionError::Retry { step, cause }),
+            touched => touched,
+        }
     }
 
     /// Waits no longer than ten seconds for a step once `stop` says so.
@@ -153,6 +199,14 @@ impl Transactions {
     /// # Errors
     /// Never `Abort`: nothing is open.
     pub fn begin(&self) -> Result<(), TransactionError> {
+        if self.doubtful.load(Ordering::Relaxed) {
+            self.end_leftovers()?;
+            self.doubtful.store(false, Ordering::Relaxed);
+        }
+        self.start()
+    }
+
+    fn start(&self) -> Result<(), TransactionError> {
         self.placed().clear();
         self.producer.begin_transaction().map_err(|cause| match TransactionError::of("begin", cause) {
             TransactionError::Abort { step, cause } => TransactionError::Fenced { step, cause },
@@ -281,6 +335,11 @@ impl Transactions {
     /// # Errors
     /// `Fenced`: the broker ends it by itself at its timeout, for as long as which it is tried.
     pub fn abort(&self) -> Result<(), TransactionError> {
+        self.doubtful.store(true, Ordering::Relaxed);
+        self.end_open()
+    }
+
+    fn end_open(&self) -> Result<(), TransactionError> {
         self.again("abort", self.timeout, || self.producer.abort_transaction(STEP), &|_| {}).map_err(
             |error| match error {
                 TransactionError::Abort { step, cause } | TransactionError::Retry { step, cause } => {

@@ -13,7 +13,7 @@ use super::error::Again;
 use super::hold::Held;
 use super::places::Places;
 use super::refill::{Filled, Part, Refill};
-use super::run::Router;
+use super::run::{GROUP, Router};
 use super::state::{Share, State};
 use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp, Unproved};
 use crate::kafka::codec::DecodeError;
@@ -84,14 +84,15 @@ impl<'a> Serving<'a> {
         let settings = &router.settings.router;
         let (state, places) = super::open::state(router)?;
         let id = format!("router.{}", router.role.instance);
+        let cluster = &router.ground.cluster;
         let open = |id: &str| {
-            let opened = Transactions::open(&router.ground.cluster, id, settings.transaction_timeout);
-            opened.map(|opened| opened.until(&router.role.stop))
+            let opened = Transactions::open(cluster, id, settings.transaction_timeout)?.until(&router.role.stop);
+            opened.within(cluster, router.reach())
         };
         // Both before it joins: whatever an earlier incarnation left open has ended.
         let transactions = [open(&id)?, open(&format!("{id}.1"))?];
         let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
-        let member = Member::join(&router.ground.cluster, "router", &instance, &router.received, Start::Earliest)?;
+        let member = Member::join(cluster, GROUP, &instance, &router.received, Start::Earliest)?;
         Ok(Self {
             router,
             transactions,

@@ -1,5 +1,7 @@
 //! The Kafka ground on a real broker: what the stages rely on of transactions, groups and reading to the end.
 
+mod leftovers;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
