@@ -203,6 +203,20 @@ names! {
     }
 }
 
+names! {
+    /// What is wrong with an event or record, where a ledger does not balance.
+    Discrepancy {
+        /// What should be there is not: a record, a row of `quarantine`, a marker, an end of a delivery.
+        Missing = "missing",
+        /// There is more than one of what may be there once.
+        Double = "double",
+        /// Something came of it that was never received, or recorded.
+        WithoutSource = "without_source",
+        /// A body is not the one that its digest is of, or a record's digest is of none of the received bodies.
+        BodyHash = "body_hash",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

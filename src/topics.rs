@@ -132,6 +132,9 @@ pub fn progress(target: &str) -> String {
 /// their records do. What a transaction costs the broker, and how long it takes, goes by the partitions that it touches.
 pub const POSITIONS: i32 = 0;
 
+/// The consumer group of all routers, without prefix.
+pub const ROUTERS: &str = "router";
+
 /// Name of the quarantine topic without prefix.
 pub const QUARANTINE: &str = "quarantine";
 /// Name of the dead-letter topic without prefix.

@@ -10,6 +10,7 @@ mod events;
 mod lake;
 mod print;
 mod quarantine;
+mod reconcile;
 mod replay;
 mod run;
 mod sandbox;
@@ -69,6 +70,8 @@ enum Command {
     Dlq(dlq::Command),
     /// Have records delivered to one target again, counted and shown first
     Replay(replay::Args),
+    /// Account for every event and record, or name those that do not add up
+    Reconcile(reconcile::Args),
     /// List, pause, resume or try targets
     #[command(subcommand)]
     Targets(targets::Command),
@@ -171,6 +174,7 @@ fn execute(cli: Cli) -> Result<Verdict, Failure> {
             Command::Quarantine(command) => quarantine::execute(&config, command, cli.json).await,
             Command::Dlq(command) => dlq::execute(&config, command, cli.json).await,
             Command::Replay(args) => replay::execute(&config, args, cli.json).await,
+            Command::Reconcile(args) => reconcile::execute(&config, &args, cli.json).await,
             Command::Targets(command) => targets::execute(&config, command, cli.json).await,
             Command::Lake(command) => lake::execute(&config, command, cli.json).await,
             Command::Sandbox(args) => sandbox::execute(&config, args).await,

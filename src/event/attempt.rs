@@ -75,6 +75,14 @@ wire_record! {
     }
 }
 
+impl Attempt {
+    /// When the try was over.
+    #[must_use]
+    pub fn ended_at(&self) -> Timestamp {
+        self.started_at.plus(std::time::Duration::from_micros(u64::try_from(self.duration_us).unwrap_or(0)))
+    }
+}
+
 /// A record that could not be delivered to one target. Schema: `schemas/DeadLetter.avsc`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {

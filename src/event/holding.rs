@@ -1,6 +1,6 @@
 //! What delivery keeps for itself: records that wait, and how far it has come. Internal; nobody else reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -150,4 +150,37 @@ pub struct Tried {
     pub offset: i64,
     /// Tries that said nothing of the record itself.
     pub tries: i32,
+}
+
+/// Which records a target is done with, or has parked: from the rows of `progress.<target>`.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// By topic and partition: everything below the end but what is open.
+    partitions: HashMap<(String, i32), (i64, BTreeSet<i64>)>,
+}
+
+impl Finished {
+    /// Takes a row about a partition, or gives back one about an entity. Those `in_place` stand where positions belong;
+    /// elsewhere stands what earlier versions wrote, which counts where there is nothing else.
+    #[must_use]
+    pub fn take(&mut self, row: Progress, in_place: bool) -> Option<Progress> {
+        if row.entity.is_some() {
+            return Some(row);
+        }
+        let finished = (row.end_offset, row.open.into_iter().collect());
+        let partition = (row.record_topic, row.record_partition);
+        if in_place {
+            self.partitions.insert(partition, finished);
+        } else {
+            self.partitions.entry(partition).or_insert(finished);
+        }
+        None
+    }
+
+    /// Whether nothing is left to be done with the record at this place, unless it is parked.
+    #[must_use]
+    pub fn has(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        let finished = self.partitions.get(&(topic.to_owned(), partition));
+        finished.is_some_and(|(end, open)| offset < *end && !open.contains(&offset))
+    }
 }

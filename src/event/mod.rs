@@ -23,7 +23,7 @@ pub use audit::AuditEntry;
 pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
 pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256, Unproved};
-pub use holding::{Parked, Progress, Redelivered, Redelivery, Tried};
+pub use holding::{Finished, Parked, Progress, Redelivered, Redelivery, Tried};
 pub use json::{Members, ToJson};
 pub use mark::{Mark, REPLAY_HEADER};
 pub use money::{Decimal, DecimalError};

@@ -13,6 +13,7 @@
 //! | `group` | a consumer-group member whose start offsets are explicit |
 //! | `assigned` | partitions read from given offsets, outside of any group |
 //! | `lookup` | single records read from where they stand |
+//! | `places` | where a time's records begin, and how far a group has come |
 //! | `restore` | partitions read to their true end |
 //! | `identity` | which topic it is, under a name that another one may have had |
 //! | `transaction` | a transactional producer with three kinds of error |
@@ -34,6 +35,7 @@ pub mod layout;
 pub mod leftovers;
 pub mod lookup;
 pub mod partition;
+pub mod places;
 pub mod produce;
 pub mod records;
 pub mod registry;

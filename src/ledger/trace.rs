@@ -6,44 +6,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::event::{Attempt, AttemptOutcome, DeadLetter, Envelope, Mark, Quarantined, Record, Seen, Timestamp, ToJson};
+use super::error::LedgerError;
+use super::state::Latest;
+use crate::event::{Attempt, DeadLetter, Envelope, Mark, Quarantined, Record, Seen, Timestamp, ToJson};
 use crate::kafka::codec::{DecodeError, Decoder};
 use crate::kafka::group::{Incoming, Partition};
-use crate::kafka::layout::{Ground, LayoutError};
+use crate::kafka::layout::Ground;
 use crate::kafka::partition;
-use crate::kafka::restore::{self, RestoreError};
-use crate::lifecycle::{self, Panicked};
-use crate::outcome::{DeadLetterEnd, DeliveryState};
+use crate::kafka::restore;
+use crate::lifecycle;
+use crate::outcome::DeliveryState;
 use crate::topics;
 
 /// Bound on reading one part of the trace.
 const READ_BOUND: Duration = Duration::from_secs(120);
-
-/// Why an event could not be traced.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// The cluster is away.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A topic could not be read.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// A row could not be decoded.
-    #[error("{topic}/{partition}@{offset}: {cause}")]
-    Decode {
-        /// Topic of the row.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// Its offset.
-        offset: i64,
-        /// What was wrong.
-        cause: DecodeError,
-    },
-    /// The reading thread is gone.
-    #[error(transparent)]
-    Panicked(#[from] Panicked),
-}
 
 /// Something with the place where it stands.
 #[derive(Debug)]
@@ -94,7 +70,7 @@ pub async fn trace(
     sources: &[String],
     targets: &[(String, Vec<String>)],
     event_id: &str,
-) -> Result<Vec<Trace>, TraceError> {
+) -> Result<Vec<Trace>, LedgerError> {
     let mut traces = Vec::new();
     for source in sources {
         let reader = Reader { ground, decoder: ground.decoder(), event_id };
@@ -112,7 +88,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn of_source(&self, source: &str, targets: &[(String, Vec<String>)]) -> Result<Option<Trace>, TraceError> {
+    async fn of_source(&self, source: &str, targets: &[(String, Vec<String>)]) -> Result<Option<Trace>, LedgerError> {
         let received = self.decoded::<Envelope>(&topics::received(source), self.event_id).await?;
         if received.is_empty() {
             return Ok(None);
@@ -160,7 +136,7 @@ impl Reader<'_> {
         Ok(Some(trace))
     }
 
-    async fn records(&self, topic: &str, key: &str) -> Result<Vec<Placed<Record>>, TraceError> {
+    async fn records(&self, topic: &str, key: &str) -> Result<Vec<Placed<Record>>, LedgerError> {
         let mut records = Vec::new();
         for row in self.rows(topic, key).await? {
             let value = row.value.as_deref();
@@ -180,7 +156,7 @@ impl Reader<'_> {
     }
 
     /// Whether a target has a row of one of the records, and no tombstone behind it.
-    async fn is_parked(&self, records: &[Placed<Record>], target: &str) -> Result<bool, TraceError> {
+    async fn is_parked(&self, records: &[Placed<Record>], target: &str) -> Result<bool, LedgerError> {
         for record in records {
             let key = topics::parked_key(record.value.topic(), record.partition, record.offset);
             let rows = self.rows_in(&topics::parked(target), Some(record.partition), &key).await?;
@@ -195,7 +171,7 @@ impl Reader<'_> {
         &self,
         topic: &str,
         key: &str,
-    ) -> Result<Vec<Placed<T>>, TraceError> {
+    ) -> Result<Vec<Placed<T>>, LedgerError> {
         let mut decoded = Vec::new();
         for row in self.rows(topic, key).await? {
             let value = self.decoder.decode(row.value.as_deref()).await;
@@ -205,12 +181,12 @@ impl Reader<'_> {
     }
 
     /// The rows of this key, in order.
-    async fn rows(&self, topic: &str, key: &str) -> Result<Vec<Incoming>, TraceError> {
+    async fn rows(&self, topic: &str, key: &str) -> Result<Vec<Incoming>, LedgerError> {
         self.rows_in(topic, None, key).await
     }
 
     /// The rows of this key in this partition, or in the one where the key belongs.
-    async fn rows_in(&self, topic: &str, number: Option<i32>, key: &str) -> Result<Vec<Incoming>, TraceError> {
+    async fn rows_in(&self, topic: &str, number: Option<i32>, key: &str) -> Result<Vec<Incoming>, LedgerError> {
         let (ground, topic, key) = (std::sync::Arc::clone(self.ground), topic.to_owned(), key.as_bytes().to_vec());
         lifecycle::on_thread("trace", move || {
             let all = ground.partitions_of(&topic)?;
@@ -229,7 +205,7 @@ impl Reader<'_> {
     }
 }
 
-fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>, TraceError> {
+fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>, LedgerError> {
     let (topic, partition, offset) = (row.partition.topic.clone(), row.partition.number, row.offset);
     match value {
         Ok(value) => {
@@ -237,7 +213,7 @@ fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>,
             let mark = Mark::read(|name| row.headers.get(name));
             Ok(Placed { topic, partition, offset, at, mark, value })
         }
-        Err(cause) => Err(TraceError::Decode { topic, partition, offset, cause }),
+        Err(cause) => Err(LedgerError::Decode { topic, partition, offset, cause }),
     }
 }
 
@@ -246,18 +222,15 @@ impl Trace {
     #[must_use]
     pub fn states(&self) -> Vec<(&str, DeliveryState)> {
         let state = |target: &String| {
-            let newest = self.attempts.iter().rev().find(|a| a.value.target == *target);
-            let letter = self.dead_letters.iter().rev().find(|d| d.value.target == *target);
-            match (newest.map(|a| a.value.outcome), letter) {
-                (Some(AttemptOutcome::Delivered | AttemptOutcome::Duplicate), _) => DeliveryState::Delivered,
-                (Some(AttemptOutcome::Filtered), _) => DeliveryState::Filtered,
-                (_, Some(letter)) if letter.value.settled.is_none() => DeliveryState::DeadLettered,
-                (_, Some(letter)) if letter.value.settled.as_deref() == Some(DeadLetterEnd::Discarded.name()) => {
-                    DeliveryState::Discarded
-                }
-                _ if self.parked.contains(target) => DeliveryState::Parked,
-                _ => DeliveryState::Waiting,
+            let mut latest = Latest::default();
+            for try_ in self.attempts.iter().filter(|attempt| attempt.value.target == *target) {
+                latest.attempt(try_.value.ended_at(), try_.value.outcome);
             }
+            for letter in self.dead_letters.iter().filter(|letter| letter.value.target == *target) {
+                latest.letter(letter.value.dead_at, letter.value.settled.as_deref());
+            }
+            let open = if self.parked.contains(target) { DeliveryState::Parked } else { DeliveryState::Waiting };
+            latest.state().unwrap_or(open)
         };
         let routed = self.targets.iter().filter(|_| !self.records.is_empty());
         routed.map(|target| (target.as_str(), state(target))).collect()

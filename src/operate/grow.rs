@@ -28,8 +28,6 @@ use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::lifecycle::failpoint;
 use crate::topics;
 
-/// The routers' group.
-const GROUP: &str = "router";
 /// Longer than the place of a router that was stopped is kept for it (its session, ten seconds).
 const LEFT: Duration = Duration::from_secs(30);
 /// Longest wait for the partitions.
@@ -147,7 +145,7 @@ struct Wanted {
 fn nobody_runs(ground: &Ground) -> Result<(), GrowError> {
     let until = Instant::now() + LEFT;
     loop {
-        let members = ground.admin().members(GROUP)?;
+        let members = ground.admin().members(topics::ROUTERS)?;
         if members.is_empty() {
             return Ok(());
         }
@@ -174,7 +172,7 @@ impl Held {
         all.sort();
         // A name of its own each time: an earlier one would be given what that had.
         let instance = format!("topics-grow.{}", uuid::Uuid::now_v7());
-        let mut member = Member::join(&ground.cluster, GROUP, &instance, &topics, Start::Earliest)?;
+        let mut member = Member::join(&ground.cluster, topics::ROUTERS, &instance, &topics, Start::Earliest)?;
         let until = Instant::now() + GAIN;
         while Instant::now() < until {
             match member.poll(LOOK)? {

@@ -14,7 +14,7 @@ use super::read::{each, rows, undecodable};
 use super::selection::Selection;
 use super::write::{Done, Writer};
 use crate::avro::AvroError;
-use crate::event::{Progress, REPLAY_HEADER, Redelivery, Timestamp, ToJson as _};
+use crate::event::{Finished, Progress, REPLAY_HEADER, Redelivery, Timestamp, ToJson as _};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::headers::{CloudEvent, Headers};
 use crate::kafka::layout::{Encoders, Ground};
@@ -81,8 +81,7 @@ pub struct Pace {
 
 /// What a target has done with its records.
 struct History {
-    /// By partition: everything below the end but what is open.
-    finished: HashMap<(String, i32), (i64, BTreeSet<i64>)>,
+    finished: Finished,
     parked: HashSet<String>,
     dead: HashSet<Place>,
     latest: HashMap<Entity, Timestamp>,
@@ -90,23 +89,18 @@ struct History {
 
 impl History {
     fn read(ground: &Ground, runtime: &Handle, target: &str) -> Result<Self, OperateError> {
-        let mut history =
-            Self { finished: HashMap::new(), parked: HashSet::new(), dead: HashSet::new(), latest: HashMap::new() };
+        let mut history = Self {
+            finished: Finished::default(),
+            parked: HashSet::new(),
+            dead: HashSet::new(),
+            latest: HashMap::new(),
+        };
         each(ground, runtime, &topics::progress(target), |read, row: Progress| {
-            let Progress { record_topic, record_partition, entity, delivered_to, end_offset, open, .. } = row;
-            if let Some(entity) = entity {
-                let entity = (record_topic, record_partition, entity.into_bytes());
-                history.latest.extend(delivered_to.map(|time| (entity, time)));
-            } else {
-                let finished = (end_offset, open.into_iter().collect());
-                let place = (record_topic, record_partition);
-                // Elsewhere stands what earlier versions wrote.
-                if read.partition.number == topics::POSITIONS {
-                    history.finished.insert(place, finished);
-                } else {
-                    history.finished.entry(place).or_insert(finished);
-                }
-            }
+            let of_entity = history.finished.take(row, read.partition.number == topics::POSITIONS);
+            let latest = of_entity.and_then(|row| {
+                Some(((row.record_topic, row.record_partition, row.entity?.into_bytes()), row.delivered_to?))
+            });
+            history.latest.extend(latest);
             Ok(())
         })?;
         rows(ground, &ground.partitions_of(&topics::parked(target))?, |row| {
@@ -125,8 +119,7 @@ impl History {
 
     /// Whether nothing is left to be done with this record.
     fn is_finished(&self, (topic, partition, offset): &Place) -> bool {
-        let finished = self.finished.get(&(topic.clone(), *partition));
-        finished.is_some_and(|(end, open)| offset < end && !open.contains(offset))
+        self.finished.has(topic, *partition, *offset)
             && !self.parked.contains(&topics::parked_key(topic, *partition, *offset))
     }
 

@@ -18,8 +18,6 @@ use crate::kafka::leftovers::Reach;
 use crate::lifecycle::{self, Role};
 use crate::topics;
 
-/// The routers' group, without prefix.
-pub(super) const GROUP: &str = "router";
 /// Pause before starting over.
 const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 
@@ -101,7 +99,10 @@ impl Router {
         let sources = self.settings.sources.iter().flat_map(|(name, _)| [topics::received(name), topics::seen(name)]);
         let records = topics::RECORDS.iter().map(|(name, _)| (*name).to_owned());
         let names = sources.chain(records).chain([topics::QUARANTINE.to_owned()]);
-        Reach { group: GROUP.to_owned(), topics: names.map(|name| self.ground.cluster.topic(&name)).collect() }
+        Reach {
+            group: topics::ROUTERS.to_owned(),
+            topics: names.map(|name| self.ground.cluster.topic(&name)).collect(),
+        }
     }
 
     /// Name of the source whose `received` topic this is.

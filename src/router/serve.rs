@@ -13,7 +13,7 @@ use super::error::Again;
 use super::hold::Held;
 use super::places::Places;
 use super::refill::{Filled, Part, Refill};
-use super::run::{GROUP, Router};
+use super::run::Router;
 use super::state::{Share, State};
 use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp, Unproved};
 use crate::kafka::codec::DecodeError;
@@ -21,6 +21,7 @@ use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::retire::retire;
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
+use crate::topics;
 
 /// Wait for a first row: how late a stop may be noticed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -92,7 +93,7 @@ impl<'a> Serving<'a> {
         // Both before it joins: whatever an earlier incarnation left open has ended.
         let transactions = [open(&id)?, open(&format!("{id}.1"))?];
         let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
-        let member = Member::join(cluster, GROUP, &instance, &router.received, Start::Earliest)?;
+        let member = Member::join(cluster, topics::ROUTERS, &instance, &router.received, Start::Earliest)?;
         Ok(Self {
             router,
             transactions,

@@ -12,6 +12,7 @@ mod kafka;
 mod lake;
 mod limits;
 mod receiver;
+mod reconcile;
 mod reload;
 mod router;
 mod simulate;

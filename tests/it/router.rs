@@ -19,7 +19,7 @@ use ledgerhook::{router, topics};
 
 use crate::common::{Installation, eventually, install};
 
-fn envelope(event_id: &str, event_type: &str, body: &str) -> Envelope {
+pub(crate) fn envelope(event_id: &str, event_type: &str, body: &str) -> Envelope {
     Envelope {
         event_id: event_id.into(),
         source: "accbooks".into(),
@@ -46,24 +46,24 @@ fn envelope(event_id: &str, event_type: &str, body: &str) -> Envelope {
     }
 }
 
-fn invoice(event_id: &str, invoice_id: &str, amount: &str) -> Envelope {
+pub(crate) fn invoice(event_id: &str, invoice_id: &str, amount: &str) -> Envelope {
     let body = format!(r#"{{"id":"{event_id}","data":{{"invoice_id":"{invoice_id}","amount":{amount}}}}}"#);
     envelope(event_id, "invoice.paid", &body)
 }
 
-struct Feeder<'a> {
+pub(crate) struct Feeder<'a> {
     installation: &'a Installation,
     producer: Producer,
 }
 
 impl<'a> Feeder<'a> {
-    fn new(installation: &'a Installation) -> Self {
+    pub(crate) fn new(installation: &'a Installation) -> Self {
         let producer =
             Producer::new(&installation.ground.cluster, Duration::from_secs(10), Duration::from_millis(1)).unwrap();
         Self { installation, producer }
     }
 
-    async fn raw(&self, key: &str, value: Vec<u8>) {
+    pub(crate) async fn raw(&self, key: &str, value: Vec<u8>) {
         let headers = Headers::default().with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let topic = self.installation.ground.cluster.topic("received.accbooks");
         let record = Outgoing { topic, partition: None, key: key.into(), value, headers, timestamp_ms: None };
@@ -76,7 +76,7 @@ impl<'a> Feeder<'a> {
         self.producer.send(&record).await.unwrap();
     }
 
-    async fn feed(&self, envelope: &Envelope) {
+    pub(crate) async fn feed(&self, envelope: &Envelope) {
         let value = self.installation.encoders.of("received.accbooks").unwrap().encode(envelope).unwrap();
         self.raw(&envelope.event_id, value).await;
     }
