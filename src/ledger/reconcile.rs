@@ -28,7 +28,7 @@ const APART: Duration = Duration::from_secs(3600);
 /// in the next pass.
 const PASSES: usize = 3;
 
-/// Closes the ledgers. Reads topics from the span's beginning on, and `seen` whole; keeps about 150 bytes in memory for
+/// Closes the ledgers. Reads topics from the span's beginning on, and `seen` whole; keeps about 270 bytes in memory for
 /// each event and for each record and target.
 ///
 /// # Errors

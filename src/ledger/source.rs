@@ -114,6 +114,8 @@ impl SourceLedger {
         let event = self.events.entry(event_id.into_boxed_str()).or_default();
         let known = event.bodies.iter().position(|body| body.sha256 == sha256);
         let at = known.unwrap_or_else(|| {
+            // Mostly there is one.
+            event.bodies.reserve_exact(1);
             event.bodies.push(Body {
                 sha256,
                 first: (partition, offset),

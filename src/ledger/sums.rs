@@ -25,7 +25,7 @@ pub struct SourceSums {
     pub rows: u64,
     /// One record was written, of each.
     pub routed: u64,
-    /// Repeats.
+    /// Repeats; also rows that the router passed on to where markers of their id stand, which are there twice.
     pub duplicate: u64,
     /// Set aside, and waiting for an operator.
     pub quarantined: u64,
