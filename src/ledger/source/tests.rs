@@ -1,3 +1,5 @@
+//! Rows in, sums and faults out: each outcome, each thing that can be wrong, ages and spans, and whatever else there may be.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Each state of a record at a target, each thing that can be wrong, and what is too old to tell.
+
 use super::*;
 use crate::event::Progress;
 
