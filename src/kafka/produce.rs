@@ -10,9 +10,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
+use tokio::time::{Instant, sleep};
 
 use super::client::Cluster;
 use super::headers::Headers;
+use super::sight::{LOOK_AGAIN, Sight};
+use crate::lifecycle::on_thread;
 
 /// A record to be written.
 #[derive(Clone, Debug)]
@@ -127,6 +130,32 @@ impl Producer {
         self.replace(&self.client());
     }
 
+    /// Completes once the client has found no broker for longer than any cluster takes to elect a leader, see `sight`:
+    /// it may never find one again, and what waits in it would wait for the producer's whole time limit. Asks with
+    /// metadata of a topic (Kafka's name). To be waited for beside a record that should long have been acknowledged.
+    pub async fn cut_off(&self, topic: &str) {
+        let mut sight = Sight::new(Instant::now());
+        // Nothing comes, or nobody would wait here for long.
+        sight.missed();
+        loop {
+            sleep(LOOK_AGAIN).await;
+            let (client, topic) = (self.client(), topic.to_owned());
+            let looked = on_thread("sight", move || {
+                let is_cut_off = sight.look(client.client(), &topic);
+                (sight, is_cut_off)
+            });
+            match looked.await {
+                Ok((_, true)) => return,
+                Ok((looked, false)) => sight = looked,
+                // No thread could be started: looked again in a while, by a new one.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look whether a Kafka producer still has a broker");
+                    sight = Sight::new(Instant::now());
+                }
+            }
+        }
+    }
+
     fn client(&self) -> Arc<FutureProducer> {
         Arc::clone(&*self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -160,6 +189,14 @@ impl Producer {
 pub struct Sending {
     topic: String,
     delivery: DeliveryFuture,
+}
+
+impl Sending {
+    /// Kafka's name of the record's topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
 }
 
 impl Future for Sending {

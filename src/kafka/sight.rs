@@ -13,7 +13,7 @@ use rdkafka::client::Client;
 use tokio::time::Instant;
 
 /// Between two looks of a client that misses its brokers.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Between two looks of one that has heard nothing; one small request each.
 const LOOK_QUIET: Duration = Duration::from_secs(10);
 /// Longest wait for the answer to a look.

@@ -1,8 +1,9 @@
 //! Events from the spool to Kafka: in the spool's order, many under way at once, at a bounded rate.
 //!
 //! The producer's own time limit is long: while Kafka is away for a little, what was handed to it waits there in its
-//! order, and nothing has to be sent again. Where a record fails all the same, everything from the first one not
-//! acknowledged is read and sent again; the router takes each event once.
+//! order, and nothing has to be sent again. Where a record fails all the same, or the producer finds no broker for some
+//! time and may have lost them for good, everything from the first one not acknowledged is read and sent again; the
+//! router takes each event once.
 //!
 //! An event of a source that is not configured stays, and everything behind it: it was acknowledged, and whoever
 //! configured that source can do it again. Only what no configuration could send is set aside.
@@ -28,7 +29,7 @@ use crate::topics;
 const WINDOW: usize = 500;
 /// Bytes under way at one time, and one event more: bodies may be as large as `max_body`.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// How long a record may stay with the producer. A client that never finds its way back is replaced after this long.
+/// How long a record may stay with the producer.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the producer waits to fill a batch: nobody waits for these.
 const LINGER: Duration = Duration::from_millis(20);
@@ -46,6 +47,9 @@ pub enum DrainError {
     /// Kafka did not take a record.
     #[error(transparent)]
     Produce(#[from] ProduceError),
+    /// The producer finds no broker.
+    #[error("the spool's Kafka producer has found no broker for a quarter of a minute")]
+    CutOff,
     /// The next event is of a source that there is no topic for.
     #[error(
         "the spool holds events of source {name}, which is not configured: nothing from there on is drained until it is"
@@ -258,9 +262,11 @@ impl Drain {
         let failed = match way {
             Way::Unsendable(reason) => Some(reason),
             Way::Sent(sending) => {
+                let topic = sending.topic().to_owned();
                 let delivered = tokio::select! {
                     () = stop.cancelled() => return Err(DrainError::Stopped),
                     delivered = sending => delivered,
+                    () = self.producer.cut_off(&topic) => return Err(DrainError::CutOff),
                 };
                 match delivered {
                     Ok(_) => None,

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 pub(crate) mod committed;
 pub(crate) mod cutting;
 pub(crate) mod faulty;
+pub(crate) mod fenced;
 pub(crate) mod process;
 pub(crate) mod real;
 pub(crate) mod records;

@@ -9,8 +9,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::load::{Answers, Load, check};
 use super::{AWAY, RECEIVER, drained, rows};
 use crate::common::broker::OwnServers;
+use crate::common::fenced::{Fenced, Mode};
 use crate::common::process::Process;
-use crate::common::{Installation, eventually, install, install_on};
+use crate::common::{Installation, eventually, install, install_on, within};
 
 const SEED: u64 = 20_261_122;
 /// Senders of each provider: their deadlines are not the same.
@@ -113,6 +114,44 @@ async fn outage(time: Duration) {
     }
     drop(here);
     tokio::task::spawn_blocking(move || drop(servers)).await.unwrap();
+}
+
+/// Some clients of such a broker forget it for good; whoever waits for one would wait for its time limit, two minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_spool_is_drained_to_a_broker_that_named_none_for_a_while() {
+    let here = install("").await;
+    let way = Fenced::before(&here.config.kafka.bootstrap_servers[0]).await;
+    let (file, port) = on_port(&here);
+    let spool = here.data_dir.path().join("spool");
+    let bootstrap = format!("[\"{}\"]", way.address);
+    let mut running = Process::start(&file, &RECEIVER, &[("LEDGERHOOK__KAFKA__BOOTSTRAP_SERVERS", &bootstrap)]);
+    running.line(&["events go to Kafka"]).await;
+    let loads = Loads::start(&here, port);
+    let answers = loads.answers();
+    let further = async |more: usize| {
+        let goal = count(&answers) + more;
+        eventually("events are acknowledged", || count(&answers) >= goal).await;
+    };
+    further(100).await;
+    way.set(Mode::Silent);
+    running.line(&["events go to the spool"]).await;
+    further(100).await;
+    // Long enough for each client that waits to ask, and to be told of none.
+    way.set(Mode::Fenced);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let named_none = way.named_none();
+    way.set(Mode::Well);
+    further(100).await;
+    let stopped = loads.stop().await;
+    within(40, "the spool is drained", || drained(&spool)).await;
+    running.terminate();
+    assert_eq!(running.ended().await.code, Some(0));
+    assert!(named_none > 0);
+    for (source, answers) in stopped {
+        let rows = rows(&here, source).await;
+        let spooled = check(&answers.acknowledged(), &rows);
+        println!("{source}: {}; {spooled} by the spool, 0 missing; {named_none} times no broker", answers.summary());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
