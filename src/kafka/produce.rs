@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Cluster;
 use super::headers::Headers;
-use super::sight::{LOOK_AGAIN, Sight};
+use super::sight::{CUT_OFF, LOOK_AGAIN, Sight};
 use crate::lifecycle::on_thread;
 
 /// A record to be written.
@@ -130,28 +130,21 @@ impl Producer {
         self.replace(&self.client());
     }
 
-    /// Completes once the client has found no broker for longer than any cluster takes to elect a leader, see `sight`:
-    /// it may never find one again, and what waits in it would wait for the producer's whole time limit. Asks with
-    /// metadata of a topic (Kafka's name). To be waited for beside a record that should long have been acknowledged.
-    pub async fn cut_off(&self, topic: &str) {
-        let mut sight = Sight::new(Instant::now());
-        // Nothing comes, or nobody would wait here for long.
-        sight.missed();
-        loop {
-            sleep(LOOK_AGAIN).await;
-            let (client, topic) = (self.client(), topic.to_owned());
-            let looked = on_thread("sight", move || {
-                let is_cut_off = sight.look(client.client(), &topic);
-                (sight, is_cut_off)
-            });
-            match looked.await {
-                Ok((_, true)) => return,
-                Ok((looked, false)) => sight = looked,
-                // No thread could be started: looked again in a while, by a new one.
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look whether a Kafka producer still has a broker");
-                    sight = Sight::new(Instant::now());
-                }
+    /// Waits until one record is acknowledged. A client that finds no broker meanwhile for longer than any cluster takes
+    /// to elect a leader may never find one again, see `sight`: it is replaced, and what waits in it fails, which
+    /// otherwise would wait for the producer's whole time limit and fail again with the next records.
+    ///
+    /// # Errors
+    /// When no acknowledgement came in time, or the client was replaced.
+    pub async fn acknowledged(&self, sending: Sending) -> Result<Place, ProduceError> {
+        let Sending { topic, delivery } = sending;
+        let client = self.client();
+        tokio::select! {
+            delivered = delivery => placed(delivered).map_err(|cause| ProduceError { topic, cause }),
+            () = cut_off(&client, &topic) => {
+                tracing::warn!(topic, "a Kafka producer has found no broker for {CUT_OFF:?}: it is replaced");
+                self.replace(&client);
+                Err(ProduceError { topic, cause: KafkaError::MessageProduction(RDKafkaErrorCode::AllBrokersDown) })
             }
         }
     }
@@ -191,28 +184,47 @@ pub struct Sending {
     delivery: DeliveryFuture,
 }
 
-impl Sending {
-    /// Kafka's name of the record's topic.
-    #[must_use]
-    pub fn topic(&self) -> &str {
-        &self.topic
-    }
-}
-
 impl Future for Sending {
     type Output = Result<Place, ProduceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let delivered = std::task::ready!(Pin::new(&mut self.delivery).poll(cx));
-        let cause = match delivered {
-            Ok(Ok(delivery)) => {
-                return Poll::Ready(Ok(Place { partition: delivery.partition, offset: delivery.offset }));
+        let topic = std::mem::take(&mut self.topic);
+        Poll::Ready(placed(delivered).map_err(|cause| ProduceError { topic, cause }))
+    }
+}
+
+/// What came of a record.
+fn placed(delivered: <DeliveryFuture as Future>::Output) -> Result<Place, KafkaError> {
+    match delivered {
+        Ok(Ok(delivery)) => Ok(Place { partition: delivery.partition, offset: delivery.offset }),
+        Ok(Err((cause, _))) => Err(cause),
+        // Its client was replaced before an answer came.
+        Err(_) => Err(KafkaError::Canceled),
+    }
+}
+
+/// Completes once this client has found no broker for too long. Asks with metadata of a topic (Kafka's name).
+async fn cut_off(client: &Arc<FutureProducer>, topic: &str) {
+    let mut sight = Sight::new(Instant::now());
+    // An acknowledgement is missed.
+    sight.missed();
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let (client, topic) = (Arc::clone(client), topic.to_owned());
+        let looked = on_thread("sight", move || {
+            let is_cut_off = sight.look(client.client(), &topic);
+            (sight, is_cut_off)
+        });
+        sight = match looked.await {
+            Ok((_, true)) => return,
+            Ok((looked, false)) => looked,
+            // No thread could be started: looked again in a while, by a new one.
+            Err(error) => {
+                tracing::warn!(%error, "cannot look whether a Kafka producer still has a broker");
+                Sight::new(Instant::now())
             }
-            Ok(Err((cause, _))) => cause,
-            // Its client was replaced before an answer came.
-            Err(_) => KafkaError::Canceled,
         };
-        Poll::Ready(Err(ProduceError { topic: std::mem::take(&mut self.topic), cause }))
     }
 }
 

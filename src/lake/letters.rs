@@ -94,20 +94,6 @@ pub(super) async fn send(
     encoder: &Encoder,
     letters: Vec<Letter>,
 ) -> Result<(), LetterError> {
-    let sent = send_all(producer, topic, encoder, letters).await;
-    if let Err(LetterError::Send(_)) = &sent {
-        // Its client may have lost the brokers for good, and what is left in it will be sent again.
-        producer.renew();
-    }
-    sent
-}
-
-async fn send_all(
-    producer: &Producer,
-    topic: &str,
-    encoder: &Encoder,
-    letters: Vec<Letter>,
-) -> Result<(), LetterError> {
     let mut letters = letters.into_iter();
     loop {
         let mut sent = Vec::new();
@@ -127,7 +113,7 @@ async fn send_all(
             return Ok(());
         }
         for sending in sent {
-            sending.await?;
+            producer.acknowledged(sending).await?;
         }
     }
 }

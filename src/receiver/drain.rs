@@ -47,9 +47,6 @@ pub enum DrainError {
     /// Kafka did not take a record.
     #[error(transparent)]
     Produce(#[from] ProduceError),
-    /// The producer finds no broker.
-    #[error("the spool's Kafka producer has found no broker for a quarter of a minute")]
-    CutOff,
     /// The next event is of a source that there is no topic for.
     #[error(
         "the spool holds events of source {name}, which is not configured: nothing from there on is drained until it is"
@@ -262,11 +259,9 @@ impl Drain {
         let failed = match way {
             Way::Unsendable(reason) => Some(reason),
             Way::Sent(sending) => {
-                let topic = sending.topic().to_owned();
                 let delivered = tokio::select! {
                     () = stop.cancelled() => return Err(DrainError::Stopped),
-                    delivered = sending => delivered,
-                    () = self.producer.cut_off(&topic) => return Err(DrainError::CutOff),
+                    delivered = self.producer.acknowledged(sending) => delivered,
                 };
                 match delivered {
                     Ok(_) => None,

@@ -151,6 +151,7 @@ async fn the_spool_is_drained_to_a_broker_that_named_none_for_a_while() {
         let rows = rows(&here, source).await;
         let spooled = check(&answers.acknowledged(), &rows);
         println!("{source}: {}; {spooled} by the spool, 0 missing; {named_none} times no broker", answers.summary());
+        assert!(spooled > 0, "{source}");
     }
 }
 
