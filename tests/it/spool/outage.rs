@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledgerhook::kafka::client::Cluster;
+use ledgerhook::kafka::headers::Headers;
+use ledgerhook::kafka::produce::{Outgoing, Producer};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -116,7 +119,48 @@ async fn outage(time: Duration) {
     tokio::task::spawn_blocking(move || drop(servers)).await.unwrap();
 }
 
-/// Some clients of such a broker forget it for good; whoever waits for one would wait for its time limit, two minutes.
+/// Some clients of such a broker forget it for good: of so many there is one. It would wait for its time limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_find_their_way_back_to_a_broker_that_named_none_for_a_while() {
+    const PRODUCERS: usize = 8;
+    const LIMIT: Duration = Duration::from_secs(120);
+    let here = install("").await;
+    let way = Fenced::before(&here.config.kafka.bootstrap_servers[0]).await;
+    let mut kafka = here.config.kafka.clone();
+    kafka.bootstrap_servers = vec![way.address.clone()];
+    let cluster = Cluster::new(&kafka);
+    let record = |topic: &str| Outgoing {
+        topic: cluster.topic(topic),
+        partition: None,
+        key: b"key".to_vec(),
+        value: b"value".to_vec(),
+        headers: Headers::default(),
+        timestamp_ms: None,
+    };
+    let producers = || (0..PRODUCERS).map(|_| Producer::new(&cluster, LIMIT, Duration::ZERO).unwrap());
+    let producers: Vec<Arc<Producer>> = producers().map(Arc::new).collect();
+    for producer in &producers {
+        producer.send(&record("received.accbooks")).await.unwrap();
+    }
+    way.set(Mode::Silent);
+    // What is not known yet is asked for, and the answer comes from a broker that is fenced.
+    let sent = producers.iter().map(|producer| (Arc::clone(producer), producer.enqueue(&record("received.accelex"))));
+    let sent: Vec<_> = sent.map(|(producer, sending)| (producer, sending.unwrap())).collect();
+    way.set(Mode::Fenced);
+    eventually("each is told of no broker", || way.named_none() >= PRODUCERS as u64).await;
+    way.set(Mode::Well);
+    let ended = sent.into_iter().map(|(producer, sending)| async move {
+        let first = producer.acknowledged(sending).await;
+        (first.is_ok(), producer)
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(40), futures::future::join_all(ended)).await;
+    let ended = ended.expect("each client has its answer, or is replaced");
+    println!("{} of {PRODUCERS} clients replaced", ended.iter().filter(|(is_ok, _)| !is_ok).count());
+    for (_, producer) in ended {
+        producer.send(&record("received.accelex")).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_spool_is_drained_to_a_broker_that_named_none_for_a_while() {
     let here = install("").await;
