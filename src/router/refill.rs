@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::error::Again;
-use super::state::{Framed, Marker, Share, Store, StoreError};
+use super::state::{Filling, Framed, Marker, Share, Store, StoreError};
 use crate::event::{Seen, Timestamp};
 use crate::kafka::codec::{Decoder, Encoder};
 use crate::kafka::group::Incoming;
@@ -21,8 +21,6 @@ use crate::topics;
 
 /// Longest time without a marker. The longest expected one is an open transaction's timeout.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Markers written to the store in one batch.
-const BATCH: usize = 1000;
 
 /// What a refill tells.
 pub(super) enum Filled {
@@ -126,22 +124,15 @@ struct Job {
     tell: SyncSender<Filled>,
 }
 
-/// Markers not written yet.
-#[derive(Default)]
-struct Pending {
-    markers: Vec<(i32, Vec<u8>, Marker)>,
-    positions: BTreeMap<i32, i64>,
-}
-
 impl Job {
     fn run(&self, ground: &Ground, stop: &AtomicBool) -> Result<u64, Again> {
-        let mut pending = Pending::default();
+        let mut filling = Filling::default();
         let mut fault = None;
         let failed = std::cell::Cell::new(false);
         let stops = || stop.load(Ordering::Acquire) || failed.get();
         let read = restore::read(&ground.cluster, &self.topic, &self.from, PATIENCE, &stops, |read| {
             if fault.is_none()
-                && let Err(error) = self.take(read, &mut pending)
+                && let Err(error) = self.take(read, &mut filling)
             {
                 fault = Some(error);
                 failed.set(true);
@@ -158,25 +149,29 @@ impl Job {
         }
     }
 
-    fn take(&self, read: Read, pending: &mut Pending) -> Result<(), Again> {
+    fn take(&self, read: Read, filling: &mut Filling) -> Result<(), Again> {
         match read {
             // Markers are deleted when nothing is taken for a double of theirs any more.
-            Read::Gone(..) => Ok(()),
-            Read::Record(marker) => {
-                pending.positions.insert(marker.partition.number, marker.offset + 1);
-                pending.markers.push(self.marker(marker)?);
-                if pending.markers.len() >= BATCH { self.write(pending) } else { Ok(()) }
+            Read::Gone(..) => {}
+            Read::Record(row) => {
+                let (partition, next) = (row.partition.number, row.offset + 1);
+                let (event_id, marker) = self.marker(row)?;
+                self.store.gather(filling, partition, &event_id, marker)?;
+                filling.reached(partition, next);
+                if filling.is_full() {
+                    self.store.fill(filling)?;
+                }
             }
             Read::Ended(partition, next) => {
-                pending.positions.insert(partition, next);
-                self.write(pending)?;
+                filling.reached(partition, next);
+                self.store.fill(filling)?;
                 drop(self.tell.send(Filled::Share(Share { source: self.source.clone(), partition })));
-                Ok(())
             }
         }
+        Ok(())
     }
 
-    fn marker(&self, row: Incoming) -> Result<(i32, Vec<u8>, Marker), Again> {
+    fn marker(&self, row: Incoming) -> Result<(Vec<u8>, Marker), Again> {
         /// What the store needs to know of a marker.
         #[derive(serde::Deserialize)]
         struct Head {
@@ -192,12 +187,7 @@ impl Job {
             // A marker that cannot be read could be the one that stops a double: no serving without it.
             (Some(value), _) => Marker::Seen(self.decoder.decode_blocking::<Seen>(&self.runtime, Some(&value))?),
         };
-        Ok((row.partition.number, row.key.unwrap_or_default(), marker))
-    }
-
-    fn write(&self, pending: &mut Pending) -> Result<(), Again> {
-        let Pending { markers, positions } = std::mem::take(pending);
-        Ok(self.store.fill(&markers, positions)?)
+        Ok((row.key.unwrap_or_default(), marker))
     }
 }
 

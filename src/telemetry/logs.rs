@@ -13,14 +13,15 @@ pub enum Format {
     Json,
 }
 
-/// The Kafka library writes several lines a second for as long as a broker is away. Roles say the same once per change.
-const QUIET: &str = "librdkafka=off,rdkafka=off";
+/// The Kafka library writes several lines a second for as long as a broker is away; roles say the same once per change.
+/// The store of ids tells of every table it makes.
+const QUIET: [(&str, &str); 2] = [("rdkafka", "librdkafka=off,rdkafka=off"), ("lsm_tree", "lsm_tree=warn,fjall=warn")];
 
-/// Starts logging; `filter` as in `RUST_LOG`, e.g. `info` or `ledgerhook::router=debug`. The Kafka library's own lines
-/// are left out unless the filter names it. A second call does nothing.
+/// Starts logging; `filter` as in `RUST_LOG`, e.g. `info` or `ledgerhook::router=debug`. The Kafka library's own lines,
+/// and what the store of ids tells, are left out unless the filter names them (`rdkafka`, `lsm_tree`). A second call does
+/// nothing.
 pub fn start(format: Format, filter: &str) {
-    let whole = if filter.contains("rdkafka") { filter.to_owned() } else { format!("{filter},{QUIET}") };
-    let filter = EnvFilter::try_new(whole).unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET}")));
+    let filter = EnvFilter::try_new(quieted(filter)).unwrap_or_else(|_| EnvFilter::new(quieted("info")));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -31,4 +32,26 @@ pub fn start(format: Format, filter: &str) {
     };
     // Only tests start it twice.
     drop(started);
+}
+
+fn quieted(filter: &str) -> String {
+    let quiet = QUIET.iter().filter(|(named, _)| !filter.contains(named));
+    quiet.fold(filter.to_owned(), |whole, (_, less)| format!("{whole},{less}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_write_is_left_out_unless_it_is_named() {
+        for (filter, whole) in [
+            ("info", "info,librdkafka=off,rdkafka=off,lsm_tree=warn,fjall=warn"),
+            ("info,librdkafka=debug", "info,librdkafka=debug,lsm_tree=warn,fjall=warn"),
+            ("lsm_tree=trace", "lsm_tree=trace,librdkafka=off,rdkafka=off"),
+        ] {
+            assert_eq!(quieted(filter), whole);
+            assert!(EnvFilter::try_new(whole).is_ok());
+        }
+    }
 }

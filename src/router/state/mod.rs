@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(super) use error::StoreError;
 pub(super) use identity::{Identity, set_aside};
-pub(super) use store::{Framed, Marker, Store};
+pub(super) use store::{Filling, Framed, Marker, Store};
 
 use crate::event::{Seen, Timestamp};
 

@@ -9,6 +9,8 @@
 //! big-endian), then the `Seen` datum in Avro. The key of a partition number alone holds the next offset of its `seen`
 //! partition to read (8 bytes, big-endian).
 
+mod fill;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,11 +19,12 @@ use std::time::Duration;
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
+pub(in crate::router) use fill::{Filling, Framed, Marker};
+
 use super::error::StoreError;
 use super::identity::Identity;
 use crate::avro::Schema;
 use crate::event::{Seen, Timestamp};
-use crate::kafka::codec::HEAD_BYTES;
 
 /// Bounds on memory, in bytes, for each source: blocks kept, and ids not in a table yet.
 const CACHE: u64 = 32 << 20;
@@ -43,24 +46,6 @@ pub(in crate::router) struct Store {
 
 /// What a batch changes: partition, id, and its marker; none forgets the id.
 pub(in crate::router) type Change<'a> = (i32, &'a str, Option<&'a Seen>);
-
-/// A marker as it comes from `seen`.
-pub(in crate::router) enum Marker {
-    /// Decoded.
-    Seen(Seen),
-    /// Written with the store's own schema: kept as it is.
-    Framed(Framed),
-    /// The id is forgotten.
-    Gone,
-}
-
-/// A marker in the wire format, of which no more was read than is needed.
-pub(in crate::router) struct Framed {
-    /// When the id was first routed.
-    pub(in crate::router) at: Timestamp,
-    /// The whole value.
-    pub(in crate::router) value: Vec<u8>,
-}
 
 impl Store {
     /// Opens the store in `folder`, empty at the first time. Ids leave it some time after their window has passed.
@@ -116,26 +101,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let values = changes.into_iter().map(|(partition, event_id, seen)| {
             Ok((key(partition, event_id.as_bytes()), seen.map(|seen| self.value(seen)).transpose()?))
-        });
-        self.put(values, positions)
-    }
-
-    /// As [`Store::write`], for markers as they were read.
-    pub(in crate::router) fn fill(
-        &self,
-        markers: &[(i32, Vec<u8>, Marker)],
-        positions: impl IntoIterator<Item = (i32, i64)>,
-    ) -> Result<(), StoreError> {
-        let values = markers.iter().map(|(partition, event_id, marker)| {
-            let value = match marker {
-                Marker::Seen(seen) => Some(self.value(seen)?),
-                Marker::Framed(Framed { at, value }) => {
-                    let datum = value.get(HEAD_BYTES..).unwrap_or_default();
-                    Some([at.as_micros().to_be_bytes().as_slice(), datum].concat())
-                }
-                Marker::Gone => None,
-            };
-            Ok((key(*partition, event_id), value))
         });
         self.put(values, positions)
     }

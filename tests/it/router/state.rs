@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgerhook::event::{Seen, SeenState, Sha256, Timestamp};
+use futures::future::join_all;
+use ledgerhook::event::{Seen, SeenState, Timestamp};
 use ledgerhook::kafka::headers::Headers;
-use ledgerhook::kafka::produce::Outgoing;
+use ledgerhook::kafka::produce::{Outgoing, Producer};
 use ledgerhook::kafka::transaction::Transactions;
 use ledgerhook::lifecycle::Role;
 use ledgerhook::router;
@@ -15,8 +16,9 @@ use ledgerhook::telemetry::health::State;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio_util::sync::CancellationToken;
 
+use super::storm::{instance, start};
 use super::{Feeder, invoice, route, settings};
-use crate::common::{Installation, eventually, install};
+use crate::common::{Installation, eventually, install, routed};
 
 fn each_file(folder: &Path, act: &mut dyn FnMut(&Path)) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -73,6 +75,60 @@ async fn a_lost_foreign_or_damaged_state_is_read_again() {
     }
 }
 
+/// That an event of [`invoice`] with this id was routed.
+fn marker(installation: &Installation, event_id: &str, partition: Option<i32>) -> Outgoing {
+    let seen = Seen {
+        state: SeenState::Routed,
+        body_sha256: vec![invoice(event_id, "inv", "1").body_sha256],
+        first_routed_at: Timestamp::now(),
+        record_topic: None,
+        record_key: None,
+        decided: Vec::new(),
+    };
+    Outgoing {
+        topic: installation.ground.cluster.topic("seen.accbooks"),
+        partition,
+        key: event_id.into(),
+        value: installation.encoders.of("seen.accbooks").unwrap().encode(&seen).unwrap(),
+        headers: Headers::default(),
+        timestamp_ms: None,
+    }
+}
+
+/// So many markers that the store takes those of a partition as a table. The program dies behind one of them, again and
+/// again: what it goes on from is no more than what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_killed_while_it_reads_many_markers_forgets_none() {
+    let installation = install("").await;
+    let cluster = &installation.ground.cluster;
+    let producer = Producer::new(cluster, Duration::from_secs(30), Duration::from_millis(20)).unwrap();
+    let markers: Vec<Outgoing> = (0..9000).map(|n| marker(&installation, &format!("e{n}"), None)).collect();
+    for acknowledged in join_all(markers.iter().map(|marker| producer.send(marker))).await {
+        acknowledged.unwrap();
+    }
+    let config = instance(&installation, 0);
+    // Two threads write, so the first death may leave one table to write of three.
+    for _ in 0..2 {
+        let ended = start(&config, Some(("router.after_table", 1))).ended().await;
+        assert_eq!(ended.code, None, "{}", ended.stderr);
+    }
+    let feeder = Feeder::new(&installation);
+    join_all((0..9000).step_by(9).map(|n| {
+        let (feeder, event) = (&feeder, invoice(&format!("e{n}"), "inv", "1"));
+        async move { feeder.feed(&event).await }
+    }))
+    .await;
+    feeder.feed(&invoice("new", "inv", "1")).await;
+    let router = start(&config, None);
+    routed(&installation).await;
+    router.kill();
+    let records = installation.records("invoices").await;
+    let ids: Vec<_> = records.iter().map(|record| record.headers.get("ce_id").unwrap()).collect();
+    assert_eq!(ids, ["new"]);
+    let aside = config.with_file_name("router").join("accbooks.set-aside");
+    assert!(!aside.exists(), "it went on from what was there");
+}
+
 /// Says whether the partition has an open transaction, as a reader that trusts the last stable offset would not see.
 fn is_held_back(installation: &Installation, topic: &str, partition: i32) -> bool {
     let end = |isolation: &str| {
@@ -99,24 +155,8 @@ async fn a_transaction_left_open_is_waited_for_and_holds_up_its_partition_alone(
     let rows = installation.records("received.accbooks").await;
     let taken = rows.iter().find(|row| row.key.as_deref() == Some(b"e0")).unwrap().partition.number;
     let beside = rows.iter().filter(|row| row.partition.number != taken).count();
-    let body = r#"{"id":"e0","data":{"invoice_id":"inv","amount":1}}"#;
-    let seen = Seen {
-        state: SeenState::Routed,
-        body_sha256: vec![Sha256::of(body.as_bytes())],
-        first_routed_at: Timestamp::now(),
-        record_topic: None,
-        record_key: None,
-        decided: Vec::new(),
-    };
-    let topic = installation.ground.cluster.topic("seen.accbooks");
-    let marker = Outgoing {
-        topic: topic.clone(),
-        partition: Some(taken),
-        key: b"e0".to_vec(),
-        value: installation.encoders.of("seen.accbooks").unwrap().encode(&seen).unwrap(),
-        headers: Headers::default(),
-        timestamp_ms: None,
-    };
+    let marker = marker(&installation, "e0", Some(taken));
+    let topic = marker.topic.clone();
     let cluster = installation.ground.cluster.clone();
     let foreign = tokio::task::spawn_blocking(move || {
         let foreign = Transactions::open(&cluster, "foreign", Duration::from_secs(60)).unwrap();
