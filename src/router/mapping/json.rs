@@ -111,9 +111,7 @@ impl<'a> Object<'a> {
     }
 
     fn of(members: Vec<(Cow<'a, str>, Json<'a>)>) -> Self {
-        let is_twice =
-            |(n, (name, _)): (usize, &(Cow<'a, str>, Json<'a>))| members[..n].iter().any(|(own, _)| own == name);
-        if members.len() <= FEW && !members.iter().enumerate().any(is_twice) {
+        if members.len() <= FEW && !has_twice(&members) {
             return Self(members);
         }
         let mut places: HashMap<Cow<'a, str>, usize> = HashMap::with_capacity(members.len());
@@ -129,6 +127,21 @@ impl<'a> Object<'a> {
         }
         Self(once)
     }
+}
+
+/// Whether a name comes twice. Most are told apart by one of 64 bits, by length and ends, and are not compared.
+fn has_twice(members: &[(Cow<'_, str>, Json<'_>)]) -> bool {
+    let mut met = 0_u64;
+    for (n, (name, _)) in members.iter().enumerate() {
+        let ends = name.as_bytes().first().zip(name.as_bytes().last());
+        let (first, last) = ends.map_or((0, 0), |(first, last)| (usize::from(*first), usize::from(*last)));
+        let bit = 1 << ((name.len().wrapping_mul(7) ^ first ^ (last << 2)) & 63);
+        if met & bit != 0 && members[..n].iter().any(|(own, _)| own == name) {
+            return true;
+        }
+        met |= bit;
+    }
+    false
 }
 
 /// An array's index as a pointer spells it: no sign, no zero before other digits.
@@ -169,12 +182,26 @@ fn quote(text: &str, is_borrowed: bool, out: &mut String) {
     out.push('"');
 }
 
-/// Where the first byte stands that is not simply a part of a text. Blocks without one are told as a whole, in vectors.
+/// Where the first byte stands that is not simply a part of a text. Eight bytes are told at once: in each, the highest bit
+/// of a byte that is a quote, a backslash or a control character is set, and of none before the first such byte.
 fn end_of_plain(bytes: &[u8]) -> Option<usize> {
-    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    let is_plain = |block: &&[u8]| !block.iter().fold(false, |any, byte| any | ends(byte));
-    let plain = bytes.chunks_exact(16).take_while(is_plain).count() * 16;
-    bytes.get(plain..)?.iter().position(ends).map(|at| plain + at)
+    const EACH: u64 = u64::MAX / 255;
+    const HIGH: u64 = EACH << 7;
+    let is = |word: u64, byte: u8| {
+        let differs = word ^ (EACH * u64::from(byte));
+        differs.wrapping_sub(EACH) & !differs
+    };
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let control = word.wrapping_sub(EACH * 0x20) & !word;
+        let ends = (is(word, b'"') | is(word, b'\\') | control) & HIGH;
+        if ends != 0 {
+            return Some(at + ends.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).map(|more| at + more)
 }
 
 struct Parser<'a> {
@@ -444,6 +471,24 @@ mod tests {
             }
         }
         assert_eq!(end_of_plain("\u{7f}\u{80}\u{1f600} ".repeat(9).as_bytes()), None);
+        // A byte is told right whatever stands before it.
+        for pair in 0..=u16::MAX {
+            let text = [b"x".as_slice(), &pair.to_be_bytes(), b"xxxxxx"].concat();
+            let end = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            assert_eq!(end_of_plain(&text), end, "{pair:04x}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_found_among_any_others() {
+        for count in [1, 2, FEW - 1, FEW, FEW + 1, 100] {
+            let members = |n: usize| format!(r#""n{n}":{n},"#);
+            let all: String = (0..count).map(members).collect();
+            compare(format!("{{{}}}", all.trim_end_matches(',')).as_bytes());
+            for twice in 0..count {
+                compare(format!(r#"{{{all}"n{twice}":"again","other":null}}"#).as_bytes());
+            }
+        }
     }
 
     #[test]
