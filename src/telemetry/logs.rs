@@ -14,8 +14,9 @@ pub enum Format {
 }
 
 /// The Kafka library writes several lines a second for as long as a broker is away; roles say the same once per change.
-/// The store of ids tells of every table it makes.
-const QUIET: [(&str, &str); 2] = [("rdkafka", "librdkafka=off,rdkafka=off"), ("lsm_tree", "lsm_tree=warn,fjall=warn")];
+const KAFKA: &str = "librdkafka=off,rdkafka=off";
+/// The store of ids tells of every table it makes; why one could not be written is told by it alone.
+const STORE: &str = "lsm_tree=warn,fjall=warn";
 
 /// Starts logging; `filter` as in `RUST_LOG`, e.g. `info` or `ledgerhook::router=debug`. The Kafka library's own lines,
 /// and what the store of ids tells, are left out unless the filter names them (`rdkafka`, `lsm_tree`). A second call does
@@ -35,8 +36,17 @@ pub fn start(format: Format, filter: &str) {
 }
 
 fn quieted(filter: &str) -> String {
-    let quiet = QUIET.iter().filter(|(named, _)| !filter.contains(named));
-    quiet.fold(filter.to_owned(), |whole, (_, less)| format!("{whole},{less}"))
+    // Whoever asks for less than warnings is not to get more of the store.
+    let is_less = |level: &str| ["off", "error"].iter().any(|less| level.trim().eq_ignore_ascii_case(less));
+    let mut whole = filter.to_owned();
+    for (less, is_left_out) in
+        [(KAFKA, !filter.contains("rdkafka")), (STORE, !filter.contains("lsm_tree") && !filter.split(',').any(is_less))]
+    {
+        if is_left_out {
+            whole = format!("{whole},{less}");
+        }
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -49,6 +59,8 @@ mod tests {
             ("info", "info,librdkafka=off,rdkafka=off,lsm_tree=warn,fjall=warn"),
             ("info,librdkafka=debug", "info,librdkafka=debug,lsm_tree=warn,fjall=warn"),
             ("lsm_tree=trace", "lsm_tree=trace,librdkafka=off,rdkafka=off"),
+            ("off", "off,librdkafka=off,rdkafka=off"),
+            ("Error,ledgerhook=info", "Error,ledgerhook=info,librdkafka=off,rdkafka=off"),
         ] {
             assert_eq!(quieted(filter), whole);
             assert!(EnvFilter::try_new(whole).is_ok());

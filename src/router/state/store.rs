@@ -3,7 +3,7 @@
 //! An LSM tree (`fjall`): ids come in no order, most look-ups are of ids never seen, which its filters answer without
 //! reading, and every write goes to the log's end. A batch holds ids and the offset of `seen` that they reflect, under
 //! one tree: whatever a crash leaves of its log is a prefix, in which no offset is ahead of its ids. Nothing is fsynced
-//! for it: what is lost is read again from Kafka.
+//! for it: what is lost is read again from Kafka. Many at once, as a first start reads them, go past the log (`fill`).
 //!
 //! Layout: key = partition number (4 bytes, big-endian) and the id; value = first routed at (8 bytes, microseconds,
 //! big-endian), then the `Seen` datum in Avro. The key of a partition number alone holds the next offset of its `seen`
