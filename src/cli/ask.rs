@@ -38,6 +38,14 @@ impl Waiting {
     }
 }
 
+/// Warns where what is selected by is no name of the configuration. It may be one that was there before.
+pub(super) fn known<'a>(what: &str, name: Option<&str>, configured: impl Iterator<Item = &'a String>) {
+    let configured: Vec<&str> = configured.map(String::as_str).collect();
+    if let Some(name) = name.filter(|name| !configured.contains(name)) {
+        eprintln!("warning: no {what} {name} is configured; there are: {}", configured.join(", "));
+    }
+}
+
 /// What is to be changed has to be named, by one of these ways or by `all`.
 pub(super) fn named((selection, all): (Selection, bool), ways: &str) -> Result<Selection, Failure> {
     if selection.is_everything() && !all {

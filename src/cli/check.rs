@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::event::Timestamp;
 use crate::kafka::layout::LayoutError;
@@ -44,6 +43,7 @@ pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<
             warnings.push(format!("targets.{name}: preset `{preset}` is experimental: proved on {proved}"));
         }
     }
+    let ground = super::ground(config)?;
     if args.online {
         for (name, target) in &config.targets {
             match Client::new(target)?.probe(Timestamp::now()).await {
@@ -54,7 +54,6 @@ pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<
                 }
             }
         }
-        let ground = app::ground(config)?;
         match ground.look().await {
             Ok((_, found)) => warnings.extend(found.into_iter().map(|warning| warning.0)),
             Err(LayoutError::Topics(faults)) => errors.extend(faults.iter().map(ToString::to_string)),

@@ -3,11 +3,11 @@
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::ask::{Pace, Waiting, counted, is_meant, list, named, report};
+use super::ask::{Pace, Waiting, counted, is_meant, known, list, named, report};
 use super::{Failure, Verdict};
-use crate::app;
 use crate::config::Config;
 use crate::event::ToJson;
+use crate::lake;
 use crate::operate::Selection;
 use crate::operate::dlq::{self, Letter};
 
@@ -47,36 +47,38 @@ pub(super) struct Which {
 }
 
 impl Which {
-    fn selection(self) -> (Selection, bool) {
+    /// A target that is not configured any more may have letters; a misspelt one has none.
+    fn selection(self, config: &Config) -> (Selection, bool) {
+        known("target", self.target.as_deref().filter(|target| *target != lake::TARGET), config.targets.keys());
         let (selection, all) = self.waiting.selection();
         (Selection { target: self.target, ..selection }, all)
     }
 
-    fn named(self) -> Result<Selection, Failure> {
-        named(self.selection(), "--target")
+    fn named(self, config: &Config) -> Result<Selection, Failure> {
+        named(self.selection(config), "--target")
     }
 }
 
 pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let runtime = Handle::current();
     let found = |selection: &Selection| block_in_place(|| dlq::waiting(&ground, &runtime, selection));
     match command {
         Command::List(which) => {
-            let waiting = found(&which.selection().0)?;
+            let waiting = found(&which.selection(config).0)?;
             let lines = waiting.iter().map(line).chain([summed(&waiting)]);
             list(json, waiting.iter().map(Letter::to_json), lines);
             Ok(Verdict::Done)
         }
         Command::Show(which) => {
-            let waiting = found(&which.named()?)?;
+            let waiting = found(&which.named(config)?)?;
             let letters = block_in_place(|| dlq::bodies(&ground, &runtime, &waiting))?;
             let rows = || letters.iter().map(ToJson::to_json);
             list(json, rows(), rows().map(|row| format!("{row:#}")));
             Ok(if waiting.is_empty() { nothing() } else { Verdict::Done })
         }
         Command::Replay { which, pace, yes } => {
-            let selection = which.named()?;
+            let selection = which.named(config)?;
             let (mut waiting, elsewhere): (Vec<Letter>, Vec<Letter>) =
                 found(&selection)?.into_iter().partition(|letter| config.targets.contains_key(&letter.target));
             if !elsewhere.is_empty() {
@@ -104,7 +106,7 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
             Ok(Verdict::Done)
         }
         Command::Discard { which, yes } => {
-            let selection = which.named()?;
+            let selection = which.named(config)?;
             let waiting = found(&selection)?;
             if waiting.is_empty() {
                 return Ok(nothing());

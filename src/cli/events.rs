@@ -5,10 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::event::Mark;
-use crate::ledger::{self, Trace};
+use crate::ledger::{self, Standing, Trace};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -21,7 +20,7 @@ pub(super) enum Command {
 
 pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
     let Command::Show { id } = command;
-    let ground = Arc::new(app::ground(config)?);
+    let ground = Arc::new(super::ground(config)?);
     let sources: Vec<String> = config.sources.keys().cloned().collect();
     let targets: Vec<_> = config.targets.values().map(|t| (t.name.clone(), t.records.clone())).collect();
     let traces = ledger::trace(&ground, &sources, &targets, &id).await?;
@@ -33,7 +32,14 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
         }
     }
     if traces.is_empty() {
-        eprintln!("no event {id} in {}: never acknowledged, or past the retention of received", sources.join(", "));
+        eprintln!(
+            "no event {id} in {}: it waits in a receiver's spool, was never acknowledged, or is past the retention of received",
+            sources.join(", ")
+        );
+        for held in ledger::spooled(&ground).await? {
+            eprintln!("receiver {} held {} events in its spool at {}", held.receiver, held.events, held.at);
+        }
+        eprintln!("`ledgerhook spool status` on a receiver's machine tells what its spool holds now");
         return Ok(Verdict::Failed);
     }
     Ok(Verdict::Done)
@@ -98,7 +104,10 @@ fn text(id: &str, trace: &Trace) -> String {
         lines.push(format!("  {what:<10} {}  {} {reason}", row.value.dead_at, row.value.target));
     }
     for (target, state) in trace.states() {
-        lines.push(format!("  at {target}: {state}"));
+        lines.push(match state {
+            Standing::State(state) => format!("  at {target}: {state}"),
+            Standing::Past => format!("  at {target}: past it: from before its start, or its tries are no longer kept"),
+        });
     }
     lines.join("\n") + "\n"
 }

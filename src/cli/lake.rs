@@ -6,7 +6,6 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::{Config, duration};
 use crate::lake::{self, Maintain};
 use crate::lifecycle::on_thread;
@@ -39,6 +38,9 @@ pub(super) enum Command {
 }
 
 pub(super) async fn execute(config: &Config, command: Command, as_json: bool) -> Result<Verdict, Failure> {
+    if !config.lake.enabled {
+        return Err(Failure::Usage("no [lake] is configured: there are no tables of ours".to_owned()));
+    }
     match command {
         Command::Maintain { snapshots_older_than, keep, orphans_older_than, dry_run } => {
             let how = Maintain { snapshots_older_than, keep, orphans_older_than, dry_run };
@@ -58,7 +60,7 @@ pub(super) async fn execute(config: &Config, command: Command, as_json: bool) ->
             Ok(Verdict::Done)
         }
         Command::Rebuild { table, replace } => {
-            let ground = std::sync::Arc::new(app::ground(config)?);
+            let ground = std::sync::Arc::new(super::ground(config)?);
             let (settings, runtime) = (config.lake.clone(), Handle::current());
             let sources: Vec<String> = config.sources.keys().cloned().collect();
             let work = move || lake::rebuild(&settings, &sources, &ground, &table, replace, &runtime);

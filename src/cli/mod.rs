@@ -25,7 +25,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::app;
 use crate::config::Config;
+use crate::kafka::admin::AdminError;
+use crate::kafka::layout::{Ground, LayoutError};
 use crate::telemetry::logs;
 
 /// Business webhooks in, durable on Kafka, once, and on to the systems of record.
@@ -110,6 +113,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Run(error.into())
     }
+}
+
+/// The ground of a configuration. Client settings that the library does not take are a fault of the configuration; nothing
+/// is connected to yet.
+fn ground(config: &Config) -> Result<Ground, Failure> {
+    app::ground(config).map_err(|error| match error {
+        LayoutError::Admin(AdminError::Settings(_)) => Failure::Usage(error.to_string()),
+        error => error.into(),
+    })
 }
 
 /// Runs the program.

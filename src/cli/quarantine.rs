@@ -3,9 +3,8 @@
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::ask::{Waiting, counted, is_meant, list, named, report};
+use super::ask::{Waiting, counted, is_meant, known, list, named, report};
 use super::{Failure, Verdict};
-use crate::app;
 use crate::config::Config;
 use crate::event::{Mark, ToJson};
 use crate::operate::{self, Aside, Selection};
@@ -48,29 +47,31 @@ pub(super) struct Which {
 }
 
 impl Which {
-    fn selection(self) -> (Selection, bool) {
+    /// A source that is not configured any more may have events here; a misspelt one has none.
+    fn selection(self, config: &Config) -> (Selection, bool) {
+        known("source", self.source.as_deref(), config.sources.keys());
         let (selection, all) = self.waiting.selection();
         (Selection { source: self.source, ..selection }, all)
     }
 
-    fn named(self) -> Result<Selection, Failure> {
-        named(self.selection(), "--source")
+    fn named(self, config: &Config) -> Result<Selection, Failure> {
+        named(self.selection(config), "--source")
     }
 }
 
 pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Result<Verdict, Failure> {
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let runtime = Handle::current();
     let found = |selection: &Selection| block_in_place(|| operate::waiting(&ground, &runtime, selection));
     let (selection, mark, yes) = match command {
         Command::List(which) => {
-            let waiting = found(&which.selection().0)?;
+            let waiting = found(&which.selection(config).0)?;
             let lines = waiting.iter().map(line).chain([summed(&waiting)]);
             list(json, waiting.iter().map(Aside::to_json), lines);
             return Ok(Verdict::Done);
         }
         Command::Show(which) => {
-            let selection = which.named()?;
+            let selection = which.named(config)?;
             let waiting = found(&selection)?;
             let rows = block_in_place(|| operate::bodies(&ground, &runtime, &waiting))?;
             let rows = || rows.iter().map(ToJson::to_json);
@@ -78,9 +79,9 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
             return Ok(if waiting.is_empty() { nothing() } else { Verdict::Done });
         }
         Command::Replay { which, accept_revision, yes } => {
-            (which.named()?, Mark::Replay { id: operation(), accept_revision }, yes)
+            (which.named(config)?, Mark::Replay { id: operation(), accept_revision }, yes)
         }
-        Command::Discard { which, yes } => (which.named()?, Mark::Discard { id: operation() }, yes),
+        Command::Discard { which, yes } => (which.named(config)?, Mark::Discard { id: operation() }, yes),
     };
     let mut waiting = found(&selection)?;
     if mark == (Mark::Replay { id: mark.id().to_owned(), accept_revision: false }) {

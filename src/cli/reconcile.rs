@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::{self, Config};
 use crate::event::Timestamp;
 use crate::ledger::{self, Report, Scope, Span, Target};
@@ -22,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn execute(config: &Config, args: &Args, json: bool) -> Result<Verdict, Failure> {
-    let ground = Arc::new(app::ground(config)?);
+    let ground = Arc::new(super::ground(config)?);
     let target = |target: &config::Target| Target {
         name: target.name.clone(),
         takes: target.records.clone(),

@@ -8,7 +8,6 @@ use tokio::task::block_in_place;
 
 use super::ask::{Pace, is_meant};
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::event::{Timestamp, ToJson as _};
 use crate::operate::replay::{self, Chosen, Range};
@@ -44,7 +43,7 @@ pub(super) async fn execute(config: &Config, args: Args, json: bool) -> Result<V
     let Args { ids, target, from, to, entity, dry_run, pace, yes } = args;
     let range = Range { ids, from, to, entity };
     let takes = &super::targets::configured(config, &target)?.records;
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let runtime = Handle::current();
     let planned = block_in_place(|| replay::plan(&ground, &runtime, &target, takes, &range))?;
     let (mut chosen, unfinished) = (planned.chosen, planned.unfinished);

@@ -20,6 +20,7 @@ pub(super) struct Args {
 pub(super) async fn execute(config: Config, file: Option<PathBuf>, args: Args) -> Result<Verdict, Failure> {
     let asked = |role: &&'static str| args.roles.is_empty() || args.roles.iter().any(|r| r == role);
     let roles: Vec<&'static str> = app::ROLES.into_iter().filter(asked).collect();
+    drop(super::ground(&config)?);
     let stop = super::stop_on_signals()?;
     let reloads = reads_on_hangup(file)?;
     match app::run(config, &roles, stop, reloads).await {

@@ -1,7 +1,6 @@
 //! `ledgerhook schemas`.
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::kafka::identity;
 
@@ -14,7 +13,7 @@ pub(super) enum Command {
 }
 
 pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdict, Failure> {
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     if matches!(command, Command::Apply) {
         for (subject, id) in ground.apply_schemas().await? {
             print::line(format_args!("{subject} {id}"));

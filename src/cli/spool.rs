@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::receiver;
 use crate::spool::{self, Options, Spool, Status};
@@ -62,7 +61,7 @@ async fn drain(config: &Config, folder: PathBuf, json: bool) -> Result<Verdict, 
     let spool = Arc::new(tokio::task::block_in_place(|| Spool::open(&options))?);
     tokio::task::block_in_place(|| spool.reader().survey())?;
     let before = spool.status();
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let mut drained = 0;
     let mut failed = None;
     if !before.is_empty() {

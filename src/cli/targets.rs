@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::{Config, Target};
 use crate::event::{OpenWindow, Timestamp};
 use crate::operate::open::{self, Open};
 use crate::operate::targets::{self, Known};
+use crate::topics;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -55,8 +55,10 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
 }
 
 fn list(config: &Config, json: bool) -> Result<Verdict, Failure> {
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let runtime = Handle::current();
+    // Asked first, since it tells at once where no broker is there.
+    drop(block_in_place(|| ground.partitions_of(topics::CONTROL))?);
     let known = block_in_place(|| targets::known(&ground, &runtime))?;
     let mut rows = Vec::new();
     for (name, target) in &config.targets {
@@ -148,7 +150,7 @@ pub(super) fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a Targe
 async fn say(config: &Config, word: Word, paused: bool, json: bool) -> Result<Verdict, Failure> {
     let Word { name, reason, wait } = word;
     configured(config, &name)?;
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     let runtime = Handle::current();
     let (encoders, _) = ground.look().await?;
     let word = block_in_place(|| targets::pause(&ground, &encoders, &name, paused, reason))?;

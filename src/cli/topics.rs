@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{Failure, Verdict, print};
-use crate::app;
 use crate::config::Config;
 use crate::kafka::admin::Change;
 use crate::kafka::identity::{self, IdentityError};
@@ -25,7 +24,7 @@ pub(super) enum Command {
 }
 
 pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdict, Failure> {
-    let ground = app::ground(config)?;
+    let ground = super::ground(config)?;
     if matches!(command, Command::Apply) {
         let done = ground.admin().apply(&ground.topics).await?;
         done.iter().for_each(print::line);
@@ -51,7 +50,7 @@ pub(super) async fn execute(config: &Config, command: &Command) -> Result<Verdic
     if matches!(command, Command::Grow) {
         let sources: Vec<String> = config.sources.keys().cloned().collect();
         let partitions = usize::try_from(config.kafka.partitions).unwrap_or(0);
-        let ground = Arc::new(app::ground(config)?);
+        let ground = Arc::new(super::ground(config)?);
         let runtime = Handle::current();
         let work = move || grow::grow(&ground, &runtime, &sources, partitions);
         let grown = lifecycle::on_thread("topics-grow", work).await??;

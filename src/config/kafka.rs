@@ -71,7 +71,7 @@ const COMPLETE: &str = "nothing vanishes";
 const ORDERED: &str = "one entity's records stay in order";
 
 /// Properties that would break a promise, with that promise; `*` stands for any ending.
-const REFUSED: [(&str, &str); 26] = [
+const REFUSED: [(&str, &str); 28] = [
     ("acks", ACKNOWLEDGED),
     ("request.required.acks", ACKNOWLEDGED),
     ("message.timeout.ms", ACKNOWLEDGED),
@@ -89,6 +89,8 @@ const REFUSED: [(&str, &str); 26] = [
     ("enable.idempotence", ONCE),
     ("isolation.level", ONCE),
     ("group.*", ONCE),
+    ("session.timeout.ms", ONCE),
+    ("heartbeat.interval.ms", ONCE),
     ("transactional.*", ONCE),
     ("transaction.*", ONCE),
     ("enable.auto.*", COMPLETE),
@@ -250,6 +252,7 @@ mod tests {
             "auto.offset.reset",
             "group.id",
             "group.instance.id",
+            "session.timeout.ms",
             "transactional.id",
             "transaction.timeout.ms",
             "message.timeout.ms",
@@ -272,7 +275,6 @@ mod tests {
             "ssl.ca.location",
             "socket.keepalive.enable",
             "compression.type",
-            "session.timeout.ms",
         ] {
             assert_eq!(refused(name), None, "{name}");
         }

@@ -11,7 +11,7 @@ use crate::outcome::DeadLetterReason;
 use crate::topics::{FRAME_BYTES, MAX_VALUE_BYTES};
 
 /// Name under which they go, in place of a target's.
-const TARGET: &str = "lake";
+pub const TARGET: &str = "lake";
 /// Longest key that is kept. Ours are a few hundred bytes; a stranger's may be as large as a record.
 const MAX_KEY_BYTES: usize = FRAME_BYTES / 2;
 /// Most of a record that is kept: what stands beside it in a letter is far less than this leaves.

@@ -78,6 +78,7 @@ mod worker;
 
 pub use compare::Compared;
 pub use error::Error;
+pub use letters::TARGET;
 pub use maintain::{LEAST_ORPHAN_AGE, Maintain, Maintained, maintain};
 pub use rebuild::{Rebuilt, rebuild};
 pub use run::{Settings, run};

@@ -2,6 +2,7 @@
 
 use crate::kafka::codec::DecodeError;
 use crate::kafka::control::ControlError;
+use crate::kafka::identity::IdentityError;
 use crate::kafka::layout::LayoutError;
 use crate::kafka::restore::RestoreError;
 use crate::lifecycle::Panicked;
@@ -18,6 +19,9 @@ pub enum LedgerError {
     /// What receivers say of their spools could not be read.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// What is known of the topics could not be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A row could not be decoded.
     #[error("{topic}/{partition}@{offset}: {cause}")]
     Decode {

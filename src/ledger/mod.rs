@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | reads | `received`, `seen`, record topics, `quarantine`, `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>`, spools in `control`, the routers' offsets |
+//! | reads | `received`, `seen`, record topics, `quarantine`, `attempts`, `dead-letters`, `parked.<target>`, `progress.<target>`, spools and topics' identities in `control`, the routers' offsets |
 //! | writes | nothing |
 //! | promise | what it shows is committed and complete up to the moment it was asked; a fault that it names was there in two passes |
 //!
@@ -24,4 +24,4 @@ pub use fault::Fault;
 pub use reconcile::reconcile;
 pub use report::{Held, Report, Scope, Target};
 pub use sums::{SourceSums, Span, TargetSums};
-pub use trace::{Trace, trace};
+pub use trace::{Standing, Trace, spooled, trace};

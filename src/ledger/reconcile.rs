@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::error::LedgerError;
 use super::fault::Fault;
-use super::report::{Held, Report, Scope, Target};
+use super::report::{Report, Scope, Target};
 use super::rows::{Reader, written_at};
 use super::source::{Received, SourceLedger, Tie};
 use super::target::{Place, TargetLedger};
-use crate::event::{Attempt, ControlKind, Envelope, Finished, Mark, Progress, Seen, Sha256, Timestamp};
-use crate::kafka::control;
+use crate::event::{Attempt, Envelope, Mark, Seen, Sha256, Timestamp};
 use crate::kafka::layout::Ground;
 use crate::kafka::places;
 use crate::kafka::restore::Read;
@@ -115,7 +113,7 @@ impl Pass<'_> {
         self.attempts(&mut targets)?;
         self.letters(&mut targets)?;
 
-        let mut report = Report { spooled: self.spooled()?, ..Report::default() };
+        let mut report = Report { spooled: self.reader.spooled()?, ..Report::default() };
         for (name, ledger) in sources {
             let (sums, mut faults) = ledger.close();
             report.sources.insert(name, sums);
@@ -138,14 +136,7 @@ impl Pass<'_> {
 
     /// What a target is done with, and what it has parked.
     fn target(&self, target: &Target) -> Result<TargetLedger, LedgerError> {
-        let (mut finished, mut parked) = (Finished::default(), HashSet::new());
-        self.reader.each(&topics::progress(&target.name), None, |read| {
-            if let Read::Record(row) = read {
-                let progress: Progress = self.reader.decode(&row)?;
-                drop(finished.take(progress, row.partition.number == topics::POSITIONS));
-            }
-            Ok(())
-        })?;
+        let (finished, mut parked) = (self.reader.finished(&target.name)?, HashSet::new());
         self.reader.each(&topics::parked(&target.name), None, |read| {
             if let Read::Record(row) = read {
                 let key = String::from_utf8_lossy(row.key.as_deref().unwrap_or_default()).into_owned();
@@ -278,16 +269,6 @@ impl Pass<'_> {
         })?;
         kept.tell(targets);
         Ok(())
-    }
-
-    fn spooled(&self) -> Result<Vec<Held>, LedgerError> {
-        let (facts, _) = control::read(self.reader.ground, self.reader.runtime, ControlKind::Spool)?;
-        let held = facts.into_values().filter_map(|fact| {
-            let said: Value = serde_json::from_str(&fact.body).ok()?;
-            let events = said.get("events")?.as_u64().filter(|events| *events > 0)?;
-            Some(Held { receiver: fact.name, events, at: fact.at })
-        });
-        Ok(held.collect())
     }
 }
 

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::error::LedgerError;
-use crate::event::Timestamp;
+use super::report::Held;
+use crate::event::{ControlKind, Finished, Progress, Timestamp};
 use crate::kafka::codec::{DecodeError, Decoder};
+use crate::kafka::control;
 use crate::kafka::group::Incoming;
 use crate::kafka::layout::Ground;
 use crate::kafka::places;
 use crate::kafka::restore::{self, Read};
+use crate::topics;
 
 /// Longest time in which nothing comes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,6 +60,30 @@ impl<'a> Reader<'a> {
             }
         })?;
         fault.map_or(Ok(()), Err)
+    }
+
+    /// What a target is done with.
+    pub(super) fn finished(&self, target: &str) -> Result<Finished, LedgerError> {
+        let mut finished = Finished::default();
+        self.each(&topics::progress(target), None, |read| {
+            if let Read::Record(row) = read {
+                let progress: Progress = self.decode(&row)?;
+                drop(finished.take(progress, row.partition.number == topics::POSITIONS));
+            }
+            Ok(())
+        })?;
+        Ok(finished)
+    }
+
+    /// Receivers whose spools hold events, as far as they said so to `control`.
+    pub(super) fn spooled(&self) -> Result<Vec<Held>, LedgerError> {
+        let (facts, _) = control::read(self.ground, self.runtime, ControlKind::Spool)?;
+        let held = facts.into_values().filter_map(|fact| {
+            let said: Value = serde_json::from_str(&fact.body).ok()?;
+            let events = said.get("events")?.as_u64().filter(|events| *events > 0)?;
+            Some(Held { receiver: fact.name, events, at: fact.at })
+        });
+        Ok(held.collect())
     }
 
     /// The row as `T`, which may name some of its fields only.

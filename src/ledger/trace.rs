@@ -1,25 +1,20 @@
 //! One event's life, straight from the topics. Keys say in which partition each part stands, so a handful of
-//! partitions is read, not the topics.
+//! partitions is read, not the topics; but for `received` after it got more of them.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod read;
 
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::error::LedgerError;
+use super::report::Held;
+use super::rows;
 use super::state::Latest;
 use crate::event::{Attempt, DeadLetter, Envelope, Mark, Quarantined, Record, Seen, Timestamp, ToJson};
-use crate::kafka::codec::{DecodeError, Decoder};
-use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::layout::Ground;
-use crate::kafka::partition;
-use crate::kafka::restore;
 use crate::lifecycle;
 use crate::outcome::DeliveryState;
-use crate::topics;
-
-/// Bound on reading one part of the trace.
-const READ_BOUND: Duration = Duration::from_secs(120);
+use read::Reader;
 
 /// Something with the place where it stands.
 #[derive(Debug)]
@@ -59,6 +54,28 @@ pub struct Trace {
     pub targets: Vec<String>,
     /// Those of them at which it is parked.
     pub parked: Vec<String>,
+    /// Those of them that are past it, though no try and no dead letter of it is there.
+    pub past: Vec<String>,
+}
+
+/// What is known of a record at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has this state.
+    State(DeliveryState),
+    /// The target is past it and nothing tells how: it is older than the target's start, or its tries are no longer kept.
+    Past,
+}
+
+impl Standing {
+    /// Stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State(state) => state.name(),
+            Self::Past => "past",
+        }
+    }
 }
 
 /// Looks an event id up in every source. `targets` are names with the record topics each takes.
@@ -81,146 +98,19 @@ pub async fn trace(
     Ok(traces)
 }
 
-struct Reader<'a> {
-    ground: &'a std::sync::Arc<Ground>,
-    decoder: Decoder,
-    event_id: &'a str,
-}
-
-impl Reader<'_> {
-    async fn of_source(&self, source: &str, targets: &[(String, Vec<String>)]) -> Result<Option<Trace>, LedgerError> {
-        let received = self.decoded::<Envelope>(&topics::received(source), self.event_id).await?;
-        if received.is_empty() {
-            return Ok(None);
-        }
-        let seen = self.decoded::<Seen>(&topics::seen(source), self.event_id).await?.pop();
-        let mut quarantined = self.decoded::<Quarantined>(topics::QUARANTINE, self.event_id).await?;
-        quarantined.retain(|q| q.value.envelope.source == source);
-        let mut trace = Trace {
-            source: source.to_owned(),
-            received,
-            seen,
-            records: Vec::new(),
-            quarantined,
-            attempts: Vec::new(),
-            dead_letters: Vec::new(),
-            targets: Vec::new(),
-            parked: Vec::new(),
-        };
-        let places: BTreeSet<(String, String)> = trace
-            .seen
-            .iter()
-            .flat_map(|seen| seen.value.places().map(|(topic, key)| (topic.to_owned(), key.to_owned())))
-            .collect();
-        for (topic, key) in &places {
-            trace.records.append(&mut self.records(topic, key).await?);
-            let mut dead = self.decoded::<DeadLetter>(topics::DEAD_LETTERS, key).await?;
-            dead.retain(|d| {
-                d.value.event_id == self.event_id && d.value.source == source && d.value.record_topic == *topic
-            });
-            trace.dead_letters.append(&mut dead);
-        }
-        for (target, takes) in targets {
-            if !places.iter().any(|(topic, _)| takes.contains(topic)) {
-                continue;
-            }
-            trace.targets.push(target.clone());
-            if self.is_parked(&trace.records, target).await? {
-                trace.parked.push(target.clone());
-            }
-            let attempts = format!("{target}/{}", self.event_id);
-            let mut attempts = self.decoded::<Attempt>(topics::ATTEMPTS, &attempts).await?;
-            attempts.retain(|a| a.value.source == source);
-            trace.attempts.append(&mut attempts);
-        }
-        Ok(Some(trace))
-    }
-
-    async fn records(&self, topic: &str, key: &str) -> Result<Vec<Placed<Record>>, LedgerError> {
-        let mut records = Vec::new();
-        for row in self.rows(topic, key).await? {
-            let value = row.value.as_deref();
-            let record: Result<Record, DecodeError> = match topic {
-                "invoices" => self.decoder.decode(value).await.map(Record::Invoice),
-                "contracts" => self.decoder.decode(value).await.map(Record::Contract),
-                "cases" => self.decoder.decode(value).await.map(Record::Case),
-                "compliance" => self.decoder.decode(value).await.map(Record::Compliance),
-                "transactions" => self.decoder.decode(value).await.map(Record::Transaction),
-                "reviews" => self.decoder.decode(value).await.map(Record::Review),
-                _ => self.decoder.decode(value).await.map(Record::Feed),
-            };
-            records.push(placed(&row, record)?);
-        }
-        records.retain(|record| record.value.event_id() == self.event_id);
-        Ok(records)
-    }
-
-    /// Whether a target has a row of one of the records, and no tombstone behind it.
-    async fn is_parked(&self, records: &[Placed<Record>], target: &str) -> Result<bool, LedgerError> {
-        for record in records {
-            let key = topics::parked_key(record.value.topic(), record.partition, record.offset);
-            let rows = self.rows_in(&topics::parked(target), Some(record.partition), &key).await?;
-            if rows.last().is_some_and(|row| row.value.is_some()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn decoded<T: serde::de::DeserializeOwned>(
-        &self,
-        topic: &str,
-        key: &str,
-    ) -> Result<Vec<Placed<T>>, LedgerError> {
-        let mut decoded = Vec::new();
-        for row in self.rows(topic, key).await? {
-            let value = self.decoder.decode(row.value.as_deref()).await;
-            decoded.push(placed(&row, value)?);
-        }
-        Ok(decoded)
-    }
-
-    /// The rows of this key, in order.
-    async fn rows(&self, topic: &str, key: &str) -> Result<Vec<Incoming>, LedgerError> {
-        self.rows_in(topic, None, key).await
-    }
-
-    /// The rows of this key in this partition, or in the one where the key belongs.
-    async fn rows_in(&self, topic: &str, number: Option<i32>, key: &str) -> Result<Vec<Incoming>, LedgerError> {
-        let (ground, topic, key) = (std::sync::Arc::clone(self.ground), topic.to_owned(), key.as_bytes().to_vec());
-        lifecycle::on_thread("trace", move || {
-            let all = ground.partitions_of(&topic)?;
-            let own = || partition::of_key(&key, i32::try_from(all.len()).unwrap_or(i32::MAX));
-            let number = number.unwrap_or_else(own);
-            let one: Vec<Partition> = all.into_iter().filter(|p| p.number == number).collect();
-            let mut rows = Vec::new();
-            restore::read_to_end(&ground.cluster, &one, READ_BOUND, |row| {
-                if row.key.as_deref() == Some(&key) {
-                    rows.push(row);
-                }
-            })?;
-            Ok(rows)
-        })
-        .await?
-    }
-}
-
-fn placed<T>(row: &Incoming, value: Result<T, DecodeError>) -> Result<Placed<T>, LedgerError> {
-    let (topic, partition, offset) = (row.partition.topic.clone(), row.partition.number, row.offset);
-    match value {
-        Ok(value) => {
-            let at = row.timestamp_ms.map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
-            let mark = Mark::read(|name| row.headers.get(name));
-            Ok(Placed { topic, partition, offset, at, mark, value })
-        }
-        Err(cause) => Err(LedgerError::Decode { topic, partition, offset, cause }),
-    }
+/// Receivers whose spools hold events, as far as they could say so: one that cannot reach Kafka could not.
+///
+/// # Errors
+/// When `control` cannot be read.
+pub async fn spooled(ground: &std::sync::Arc<Ground>) -> Result<Vec<Held>, LedgerError> {
+    let (ground, runtime) = (std::sync::Arc::clone(ground), Handle::current());
+    lifecycle::on_thread("trace", move || rows::Reader::new(&ground, &runtime).spooled()).await?
 }
 
 impl Trace {
     /// State of the record at each target that takes it.
     #[must_use]
-    pub fn states(&self) -> Vec<(&str, DeliveryState)> {
+    pub fn states(&self) -> Vec<(&str, Standing)> {
         let state = |target: &String| {
             let mut latest = Latest::default();
             for try_ in self.attempts.iter().filter(|attempt| attempt.value.target == *target) {
@@ -229,8 +119,12 @@ impl Trace {
             for letter in self.dead_letters.iter().filter(|letter| letter.value.target == *target) {
                 latest.letter(letter.value.dead_at, letter.value.settled.as_deref());
             }
-            let open = if self.parked.contains(target) { DeliveryState::Parked } else { DeliveryState::Waiting };
-            latest.state().unwrap_or(open)
+            match latest.state() {
+                Some(state) => Standing::State(state),
+                None if self.parked.contains(target) => Standing::State(DeliveryState::Parked),
+                None if self.past.contains(target) => Standing::Past,
+                None => Standing::State(DeliveryState::Waiting),
+            }
         };
         let routed = self.targets.iter().filter(|_| !self.records.is_empty());
         routed.map(|target| (target.as_str(), state(target))).collect()

@@ -147,6 +147,25 @@ signing_secret = "env:TEST_SIGNING_SECRET"
     let shown = run(&installation.file(), &["reconcile"]).await;
     assert!(shown.code == Some(1) && shown.stdout.contains("accbooks  missing  e1  received.accbooks/"), "{shown:?}");
 
+    // A name that is misspelt does not read as "nothing waits".
+    for (args, told) in [
+        (["dlq", "list", "--target", "epr"], "warning: no target epr is configured; there are: erp\n"),
+        (["quarantine", "list", "--source", "acbooks"], "warning: no source acbooks is configured; there are: "),
+    ] {
+        let shown = run(&installation.file(), &args).await;
+        assert!(shown.code == Some(0) && shown.stderr.starts_with(told), "{shown:?}");
+    }
+
+    // A record whose tries are deleted: the target is past it, and it does not wait there.
+    let tries = installation.records("attempts").await;
+    let tries = tries.iter().map(|row| (row.partition.number, row.offset + 1)).collect();
+    installation.delete_before("attempts", &tries).await;
+    let shown = run(&installation.file(), &["events", "show", "e3"]).await;
+    assert!(shown.code == Some(0) && shown.stdout.contains("  at erp: past it: "), "{shown:?}");
+    let shown = run(&installation.file(), &["events", "show", "e3", "--json"]).await;
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["found"][0]["targets"], json!({ "erp": "past" }), "{shown}");
+
     roles.terminate();
     let ended = roles.ended().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

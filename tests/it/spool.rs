@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgerhook::event::{Control, ControlKind, Envelope, Origin};
+use ledgerhook::kafka::control;
+use ledgerhook::kafka::produce::Producer;
 use ledgerhook::outcome::Answer;
 use ledgerhook::receiver;
 use ledgerhook::signature;
@@ -68,6 +70,16 @@ async fn a_first_start_with_everything_away_takes_events_and_sends_them_later() 
         assert_eq!((status, told["status"].as_str()), (200, Some("accepted")), "{told}");
     }
     assert!(began.elapsed() < Duration::from_secs(5), "known to be away: no waiting");
+    // It is on no topic; where the receiver could still say so, it is told who holds events.
+    let about = (ControlKind::Spool, "another".to_owned());
+    let producer = Producer::new(&here.ground.cluster, Duration::from_secs(10), Duration::ZERO).unwrap();
+    let encoder = here.encoders.of("control").unwrap();
+    control::say(&producer, &here.ground.cluster, encoder, about, "another", r#"{"events":7}"#.into()).await.unwrap();
+    let unknown = run(&file, &["events", "show", "e0"]).await;
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""), "{unknown:?}");
+    for said in ["it waits in a receiver's spool", "receiver another held 7 events", "`ledgerhook spool status`"] {
+        assert!(unknown.stderr.contains(said), "{said}: {}", unknown.stderr);
+    }
     let refused = run(&file, &["spool", "drain"]).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("another process uses the spool in "), "{}", refused.stderr);

@@ -69,6 +69,34 @@ async fn wrong_usage_is_told() {
     assert!(refused.stderr.starts_with("no source accelex is configured; there are none"), "{}", refused.stderr);
 }
 
+/// What the client library does not take is found before anything is asked of a cluster, as any other fault of a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_setting_that_does_not_exist_is_a_fault_of_the_file() {
+    let source = "[sources.accbooks]\nsecrets = [{ id = \"b\", value = \"env:TEST_ACCBOOKS_SECRET\" }]\n";
+    for (property, told) in [
+        ("\"foo.bar\" = \"1\"", "No such configuration property: \"foo.bar\""),
+        ("\"security.protocol\" = \"SASL_SLL\"", "Invalid value \"SASL_SLL\""),
+        ("\"session.timeout.ms\" = \"1000\"", "it would break the promise that an event is routed once"),
+    ] {
+        let (_dir, file) = written(&format!("[kafka.properties]\n{property}\n{source}"));
+        for args in [&["check"][..], &["run"], &["topics", "check"], &["events", "show", "e1"]] {
+            let refused = run(&file, args).await;
+            assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
+            assert!(refused.stderr.contains(told), "{told}: {}", refused.stderr);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_that_is_not_configured_is_not_made() {
+    let (_dir, file) = written("");
+    for args in [&["lake", "maintain", "--dry-run"][..], &["lake", "rebuild", "events"]] {
+        let refused = run(&file, args).await;
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
+        assert!(refused.stderr.starts_with("no [lake] is configured"), "{}", refused.stderr);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn some_commands_need_no_configuration() {
     // A file at fault, to show that it is not read.

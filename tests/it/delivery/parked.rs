@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ledgerhook::event::{Envelope, Evidence, Origin, Seen, SeenState};
+use ledgerhook::ledger::Standing;
 use ledgerhook::outcome::DeliveryState;
 use ledgerhook::topics::POSITIONS;
 
@@ -82,7 +83,7 @@ async fn routed(installation: &Installation, record: &InvoiceRecord) {
 }
 
 /// What `events show` says of an event at the target.
-async fn state_of(installation: &Installation, event_id: &str) -> DeliveryState {
+async fn state_of(installation: &Installation, event_id: &str) -> Standing {
     let (sources, targets) = (["accelex".to_owned()], [("erp".to_owned(), vec!["invoices".to_owned()])]);
     let traces = ledgerhook::ledger::trace(&installation.ground, &sources, &targets, event_id).await.unwrap();
     traces[0].states()[0].1
@@ -120,7 +121,7 @@ async fn a_poisoned_key_parks_with_its_successors_and_others_flow() {
         (invoice("inv-04", 0), DeliveryState::Delivered),
     ] {
         routed(&installation, &record).await;
-        assert_eq!(state_of(&installation, &record.event_id).await, state, "{}", record.event_id);
+        assert_eq!(state_of(&installation, &record.event_id).await, Standing::State(state), "{}", record.event_id);
     }
     let tries = |requests: &[Request]| requests.iter().filter(|r| r.id == "evt-inv-03-0000").count();
     let before = tries(&target.requests());
@@ -137,7 +138,7 @@ async fn a_poisoned_key_parks_with_its_successors_and_others_flow() {
 
     assert_in_order(&target.requests());
     assert_eq!(waiting(&installation).await, BTreeSet::new());
-    assert_eq!(state_of(&installation, "evt-inv-03-0029").await, DeliveryState::Delivered);
+    assert_eq!(state_of(&installation, "evt-inv-03-0029").await, Standing::State(DeliveryState::Delivered));
     assert_eq!(dead_letters(&installation).await, []);
     let mut numbers: Vec<i32> =
         attempts(&installation).await.iter().filter(|a| a.event_id == "evt-inv-03-0000").map(|a| a.n).collect();

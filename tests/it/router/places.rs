@@ -10,7 +10,7 @@ use ledgerhook::kafka::produce::Outgoing;
 use tokio::task::block_in_place;
 
 use super::{Feeder, invoice, route};
-use crate::common::process::{Ended, Process};
+use crate::common::process::{Ended, Process, run};
 use crate::common::{Installation, install};
 
 const BEFORE: i32 = 3;
@@ -50,6 +50,20 @@ async fn feed(feeder: &Feeder<'_>, events: std::ops::Range<u64>, counted: i32, p
     elsewhere
 }
 
+/// Ids that have their places elsewhere since partitions were added show their whole life.
+async fn each_is_found(installation: &Installation) {
+    let moved = (0..40_u64).map(|n| format!("e{n}"));
+    let moved = moved.filter(|id| of_key(id.as_bytes(), BEFORE) != of_key(id.as_bytes(), AFTER));
+    for id in moved.take(2) {
+        let shown = run(&installation.file(), &["events", "show", &id]).await;
+        assert_eq!(shown.code, Some(0), "{shown:?}");
+        let first = format!("received.accbooks/{}@", of_key(id.as_bytes(), BEFORE));
+        for part in [first.as_str(), "  received   ", "  routed     ", "  record     "] {
+            assert!(shown.stdout.contains(part), "{id}, {part}: {}", shown.stdout);
+        }
+    }
+}
+
 /// Each of so many events is one record; tells where their markers stand.
 async fn each_once(installation: &Installation, events: u64) -> Vec<(String, i32)> {
     let records = installation.records("invoices").await;
@@ -83,6 +97,7 @@ async fn more_partitions_double_nothing() {
     route(&installation, rows).await;
     let markers = each_once(&installation, 60).await;
     assert!(markers.iter().all(|(id, stands)| of_key(id.as_bytes(), BEFORE) == *stands));
+    each_is_found(&installation).await;
 
     // Killed before the number is raised: as if nothing had been done.
     let ended = grow(&installation, true).await;
@@ -105,6 +120,8 @@ async fn more_partitions_double_nothing() {
     let new = markers.iter().filter(|(id, _)| number(id) >= 70);
     assert!(new.clone().count() > 0);
     assert!(new.clone().all(|(id, stands)| of_key(id.as_bytes(), AFTER) == *stands));
+
+    each_is_found(&installation).await;
 
     let again = grow(&installation, false).await;
     assert!(again.code == Some(0) && again.stdout.contains("nothing to do"), "{}{}", again.stdout, again.stderr);
