@@ -25,8 +25,17 @@ pub enum Fault {
         should: String,
         /// What goes wrong otherwise.
         because: &'static str,
+        /// What an operator is to do.
+        mend: &'static str,
     },
 }
+
+const APPLY: &str = "correct it with `ledgerhook topics apply`";
+/// Partitions cannot be taken away.
+const AGAIN: &str = "delete it while it is empty and run `ledgerhook topics apply` again";
+const ADD: &str = "add partitions to it with Kafka's own tool";
+/// Routers go on looking where ids were placed, whichever of the two gets more.
+const ADD_TO_SMALLER: &str = "add partitions to the smaller of the two with Kafka's own tool: ids stay where they are, until `ledgerhook topics grow`";
 
 /// Something that works, but weakens a promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +59,8 @@ impl fmt::Display for Fault {
             Self::Missing { topic } => {
                 write!(f, "topic {topic} does not exist; create it with `ledgerhook topics apply`")
             }
-            Self::Wrong { topic, setting, is, should, because } => {
-                write!(f, "topic {topic}: {setting} is {is}, must be {should}: {because}; ")?;
-                match *setting {
-                    setting if is_config(setting) => f.write_str("correct it with `ledgerhook topics apply`"),
-                    // With another number of partitions ids lie elsewhere: a repeat would not find its marker.
-                    _ => f.write_str(
-                        "`ledgerhook topics apply` does not repartition, since ids would move: delete the topics while they are empty and apply again",
-                    ),
-                }
+            Self::Wrong { topic, setting, is, should, because, mend } => {
+                write!(f, "topic {topic}: {setting} is {is}, must be {should}: {because}; {mend}")
             }
         }
     }
@@ -101,7 +103,8 @@ impl Report {
 /// Compares one topic with the table.
 pub(super) fn compare(topic: &Topic, name: &str, is: &Existing, report: &mut Report) {
     let mut wrong = |setting, is: &str, should: String, because| {
-        report.faults.push(Fault::Wrong { topic: name.to_owned(), setting, is: is.to_owned(), should, because });
+        let mend = if is_config(setting) { APPLY } else { AGAIN };
+        report.faults.push(Fault::Wrong { topic: name.to_owned(), setting, is: is.to_owned(), should, because, mend });
     };
     let setting = |key: &str| is.settings.get(key).map_or("", String::as_str);
     let number = |key: &str| setting(key).parse::<i64>().unwrap_or(0);
@@ -165,6 +168,7 @@ pub(super) fn compare_pairs(
                 is: seen_is.partitions.to_string(),
                 should: format!("{} as in {name}", received.partitions),
                 because: "an id's marker stands in the partition of the same number as the event",
+                mend: ADD_TO_SMALLER,
             });
         }
     }
@@ -180,6 +184,7 @@ pub(super) fn compare_pairs(
                 is: is.partitions.to_string(),
                 should: format!("{partitions} as in {name}"),
                 because: "what a target keeps of a record stands in the partition of the same number",
+                mend: ADD,
             });
         }
     }
@@ -194,6 +199,7 @@ pub(super) fn compare_pairs(
             is: is.to_string(),
             should: format!("{partitions} as in {name}"),
             because: "a replay stands in the partition of its record's number, and one deliverer has to own both",
+            mend: if is < partitions { ADD } else { AGAIN },
         });
     }
     if topics.iter().any(|topic| topic.kind == Kind::Redeliver) {
