@@ -60,9 +60,7 @@ impl Console {
         let look = match path {
             "/healthz" => |_: &Self, _: Option<&str>| Ok(of_json(StatusCode::OK, &json!({ "alive": true }))),
             "/readyz" => Self::readiness,
-            "/metrics" => {
-                |console: &Self, _: Option<&str>| Ok(of_text(Metrics::CONTENT_TYPE, console.metrics.render()))
-            }
+            "/metrics" => |console: &Self, _: Option<&str>| Ok(of_text(Metrics::CONTENT_TYPE, console.measured())),
             "/api/v1/rejected" => {
                 |console: &Self, _: Option<&str>| Ok(of_json(StatusCode::OK, &console.rejected.to_json()))
             }
@@ -73,6 +71,14 @@ impl Console {
             return Err(Refusal::MethodNotAllowed);
         }
         look(self, request.uri().query())
+    }
+
+    /// All metrics; roles say for themselves how they are whenever it is asked.
+    fn measured(&self) -> String {
+        for (role, state) in self.health.states() {
+            self.metrics.role_ready.with_label_values(&[role]).set(i64::from(state == State::Ready));
+        }
+        self.metrics.render()
     }
 
     /// All roles of the process, or the one that `role=` in the query names.

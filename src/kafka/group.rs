@@ -86,7 +86,9 @@ pub enum Polled {
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// The committed position is no longer in the log: records are missing.
-    #[error("group {group}: the committed position is out of range: {detail}; records before it may be gone unread")]
+    #[error(
+        "group {group}: the committed position is out of range: {detail}; records before it may be gone unread (docs/alerts.md, \"A position that is no longer there\")"
+    )]
     PositionLost {
         /// Group.
         group: String,

@@ -48,6 +48,8 @@ macro_rules! metrics {
 metrics! {
     config_reloads: IntCounterVec = "ledgerhook_config_reloads_total" ["outcome"]
         "Configurations read again on SIGHUP: applied, or refused for a fault in them.";
+    role_ready: IntGaugeVec = "ledgerhook_role_ready" ["role"]
+        "1 while a role of this process does its work, 0 while it cannot; /readyz says why.";
     receiver_requests: IntCounterVec = "ledgerhook_receiver_requests_total" ["source", "outcome"]
         "Requests answered, by the code of the answer; source is empty for an unknown path.";
     receiver_ack_seconds: HistogramVec = "ledgerhook_receiver_ack_seconds" ["source", "path"]
@@ -81,7 +83,7 @@ metrics! {
     delivery_retention_seconds: GaugeVec = "ledgerhook_delivery_retention_seconds" ["target"]
         "Seconds until the oldest record read but neither finished nor parked may be deleted by its topic's retention, the least over partitions; 0 from then on, absent without one. What is not read yet, and replays, are not in it.";
     target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
-        "1 for the state a target is in, 0 for the others: active, waiting, credentials, failing, stopped.";
+        "1 for the state a target is in, 0 for the others: active, paused, waiting, credentials, failing, stopped.";
     lake_rows: IntCounterVec = "ledgerhook_lake_rows_total" ["table"]
         "Rows committed to tables of the lake.";
     lake_commit_seconds: Histogram = "ledgerhook_lake_commit_seconds" []

@@ -32,6 +32,8 @@ async fn the_admin_port_serves_until_told_to_stop() {
         (open.status().as_u16(), &open.headers()["content-type"]),
         (200, &Metrics::CONTENT_TYPE.parse().unwrap())
     );
+    let measured = open.text().await.unwrap();
+    assert!(measured.contains("ledgerhook_role_ready{role=\"router\"} 0\n"), "{measured}");
 
     let taken = Admin { listen: at, token: None };
     let metrics = Arc::new(Metrics::new().unwrap());
