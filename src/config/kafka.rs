@@ -71,7 +71,7 @@ const COMPLETE: &str = "nothing vanishes";
 const ORDERED: &str = "one entity's records stay in order";
 
 /// Properties that would break a promise, with that promise; `*` stands for any ending.
-const REFUSED: [(&str, &str); 28] = [
+const REFUSED: [(&str, &str); 29] = [
     ("acks", ACKNOWLEDGED),
     ("request.required.acks", ACKNOWLEDGED),
     ("message.timeout.ms", ACKNOWLEDGED),
@@ -89,6 +89,8 @@ const REFUSED: [(&str, &str); 28] = [
     ("enable.idempotence", ONCE),
     ("isolation.level", ONCE),
     ("group.*", ONCE),
+    // A follower may tell an end of `seen` behind which there are markers.
+    ("client.rack", ONCE),
     ("session.timeout.ms", ONCE),
     ("heartbeat.interval.ms", ONCE),
     ("transactional.*", ONCE),
@@ -253,6 +255,7 @@ mod tests {
             "group.id",
             "group.instance.id",
             "session.timeout.ms",
+            "client.rack",
             "transactional.id",
             "transaction.timeout.ms",
             "message.timeout.ms",

@@ -21,7 +21,7 @@ use super::complaints::Complaints;
 use super::group::Partition;
 use super::report::{Existing, Fault, Report, compare, compare_pairs, is_config};
 use super::sight::CUT_OFF;
-use crate::topics::{MAX_RECORD_BYTES, Partitions, Topic};
+use crate::topics::{Cleanup, MAX_RECORD_BYTES, Partitions, Topic};
 
 /// Between two looks for topics just created.
 const SHOWN_PAUSE: Duration = Duration::from_millis(50);
@@ -415,13 +415,18 @@ impl Admin {
     }
 
     fn settings(&self, topic: &Topic) -> Vec<(&'static str, String)> {
-        vec![
+        let mut settings = vec![
             ("cleanup.policy", topic.cleanup.policy().to_owned()),
             ("retention.ms", topic.cleanup.retention_ms().to_string()),
             ("max.message.bytes", MAX_RECORD_BYTES.to_string()),
             // One replica may be away without stopping the writers, none may be lost with an acknowledged record.
             ("min.insync.replicas", (self.replication - 1).clamp(1, 2).to_string()),
-        ]
+        ];
+        // A broker's default bound on size would delete what age does not.
+        if matches!(topic.cleanup, Cleanup::CompactDelete(_) | Cleanup::Keep) {
+            settings.push(("retention.bytes", "-1".to_owned()));
+        }
+        settings
     }
 }
 

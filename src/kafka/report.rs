@@ -79,7 +79,7 @@ pub(super) struct Existing {
 
 /// Whether `topics apply` may correct this setting.
 pub(super) fn is_config(setting: &str) -> bool {
-    matches!(setting, "cleanup.policy" | "retention.ms" | "max.message.bytes")
+    matches!(setting, "cleanup.policy" | "retention.ms" | "retention.bytes" | "max.message.bytes")
 }
 
 impl Report {
@@ -131,6 +131,11 @@ pub(super) fn compare(topic: &Topic, name: &str, is: &Existing, report: &mut Rep
     }
     if matches!(topic.cleanup, Cleanup::Keep) && retention != -1 {
         wrong("retention.ms", &retention.to_string(), "-1".into(), "it holds work that time must not delete");
+    }
+    let bytes = setting("retention.bytes");
+    if matches!(topic.cleanup, Cleanup::CompactDelete(_) | Cleanup::Keep) && !["", "-1"].contains(&bytes) {
+        let because = "what is needed would be deleted for its size, whatever its age";
+        wrong("retention.bytes", bytes, "-1".into(), because);
     }
     let max = number("max.message.bytes");
     if max < i64::from(MAX_RECORD_BYTES) {

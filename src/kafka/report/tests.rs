@@ -51,6 +51,8 @@ fn what_breaks_a_promise_is_named_with_its_reason() {
         (Kind::Seen, "retention.ms", "2592000000"),
         (Kind::Control, "cleanup.policy", "compact,delete"),
         (Kind::Redeliver, "retention.ms", "604800000"),
+        (Kind::Redeliver, "retention.bytes", "1073741824"),
+        (Kind::Seen, "retention.bytes", "1073741824"),
         (Kind::Records, "max.message.bytes", "1048588"),
     ] {
         let found = report(kind, &[(setting, value)]).faults;
@@ -70,6 +72,7 @@ fn an_operators_longer_or_reordered_settings_are_right() {
         (Kind::Seen, "cleanup.policy", "delete,compact"),
         (Kind::Seen, "retention.ms", "-1"),
         (Kind::Received, "retention.ms", "-1"),
+        (Kind::Received, "retention.bytes", "1073741824"),
         (Kind::Records, "max.message.bytes", "8388608"),
     ] {
         let found = report(kind, &[(setting, value)]);
