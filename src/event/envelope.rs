@@ -12,6 +12,8 @@ use super::{Timestamp, ToJson};
 
 /// Longest event id taken, in bytes. Ids are Kafka keys, metric-free but indexed; both providers' are under 40.
 pub const MAX_EVENT_ID_BYTES: usize = 255;
+/// Longest event type, in bytes of UTF-8: it travels in a record header and in every record.
+pub const MAX_EVENT_TYPE_BYTES: usize = 255;
 
 /// A SHA-256 digest: 32 bytes on the wire, lower-case hex for people.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

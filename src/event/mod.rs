@@ -22,7 +22,9 @@ pub use attempt::{Attempt, AttemptOutcome, DeadLetter, MAX_ANSWER_BYTES, MAX_ATT
 pub use audit::AuditEntry;
 pub use control::{Control, ControlKind};
 pub use day_time::{Date, Timestamp, TimestampError};
-pub use envelope::{Envelope, Evidence, MAX_EVENT_ID_BYTES, Origin, Quarantined, Sha256, Unproved};
+pub use envelope::{
+    Envelope, Evidence, MAX_EVENT_ID_BYTES, MAX_EVENT_TYPE_BYTES, Origin, Quarantined, Sha256, Unproved,
+};
 pub use holding::{Finished, Parked, Progress, Redelivered, Redelivery, Tried};
 pub use json::{Members, ToJson};
 pub use mark::{Mark, REPLAY_HEADER};

@@ -8,11 +8,8 @@ use serde_json::Value;
 use super::members::{Body, first_token};
 use super::request::Verified;
 use crate::config::{Source, TestWhen, TimeFormat};
-use crate::event::{MAX_EVENT_ID_BYTES, Timestamp};
+use crate::event::{MAX_EVENT_ID_BYTES, MAX_EVENT_TYPE_BYTES, Timestamp};
 use crate::outcome::{TestMark, Unusable};
-
-/// Longest event type taken, in bytes: it travels in a record header and in every record.
-const MAX_EVENT_TYPE_BYTES: usize = 255;
 
 /// What a body says.
 #[derive(Debug, PartialEq, Eq)]

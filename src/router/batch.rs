@@ -14,6 +14,8 @@ use crate::topics::{self, FRAME_BYTES, MAX_VALUE_BYTES};
 
 /// What a record takes beside its attributes, mostly: a frame that grows is copied.
 const BESIDE_ATTRIBUTES: usize = 1024;
+/// Longest trace context that goes on.
+const MAX_TRACEPARENT_BYTES: usize = 255;
 
 /// Why an event stands in quarantine, or does no longer wait there.
 pub(super) struct Why<'a> {
@@ -60,7 +62,8 @@ impl Writer<'_> {
             event_type: record.event_type(),
             time: time.as_deref(),
             subject: Some(record.entity_id()),
-            traceparent: row.headers.get("traceparent"),
+            // Ours have 55 characters; of others none is worth a record that Kafka does not take.
+            traceparent: row.headers.get("traceparent").filter(|text| text.len() <= MAX_TRACEPARENT_BYTES),
         });
         Ok(Some(Outgoing {
             topic: self.cluster.topic(record.topic()),
@@ -158,7 +161,8 @@ pub(super) fn passed_on(row: &Incoming, partition: i32) -> Outgoing {
 /// What stands in for the envelope of a row that cannot be decoded, so that its bytes are kept and can be found.
 pub(super) fn undecodable(row: &Incoming, source: &str, now: Timestamp) -> Envelope {
     let body = Bytes::from(row.value.clone().unwrap_or_default());
-    let key = row.key.as_deref().filter(|key| key.len() <= MAX_EVENT_ID_BYTES).map(String::from_utf8_lossy);
+    let key = row.key.as_deref().filter(|key| (1..=MAX_EVENT_ID_BYTES).contains(&key.len()));
+    let key = key.map(String::from_utf8_lossy);
     Envelope {
         event_id: key.map_or_else(|| format!("{}-{}", row.partition.number, row.offset), |key| key.into_owned()),
         source: source.to_owned(),

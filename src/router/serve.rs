@@ -15,7 +15,7 @@ use super::places::Places;
 use super::refill::{Filled, Part, Refill};
 use super::run::Router;
 use super::state::{Share, State};
-use crate::event::{Envelope, MAX_EVENT_ID_BYTES, Mark, Timestamp, Unproved};
+use crate::event::{Envelope, MAX_EVENT_ID_BYTES, MAX_EVENT_TYPE_BYTES, Mark, Timestamp, Unproved};
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::retire::retire;
@@ -291,8 +291,11 @@ impl<'a> Serving<'a> {
         let share = Share { source: source.to_owned(), partition: incoming.partition.number };
         let mark = Mark::read(|name| incoming.headers.get(name));
         let fault = match envelope.map(Envelope::from) {
-            // A receiver takes no such id; as a key it could make a marker that Kafka does not take.
+            // A receiver takes no such id or type. As a key the id could make a marker that Kafka does not take, and the
+            // store keeps its position under an empty one; a type is told in a row beside the body that has it too.
             Ok(envelope) if envelope.event_id.len() > MAX_EVENT_ID_BYTES => "its event id is too long".to_owned(),
+            Ok(envelope) if envelope.event_id.is_empty() => "its event id is empty".to_owned(),
+            Ok(envelope) if envelope.event_type.len() > MAX_EVENT_TYPE_BYTES => "its event type is too long".to_owned(),
             Ok(envelope) => return Row { incoming, share, task: Task::Decide(Box::new(envelope), mark) },
             Err(error) => error.to_string(),
         };

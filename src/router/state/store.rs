@@ -88,7 +88,9 @@ impl Store {
 
     /// The marker of an id, however old.
     pub(in crate::router) fn get(&self, partition: i32, event_id: &str) -> Result<Option<Seen>, StoreError> {
-        let Some(value) = self.read(&key(partition, event_id.as_bytes()))? else { return Ok(None) };
+        // Under the empty id stands the position.
+        let found = if event_id.is_empty() { None } else { self.read(&key(partition, event_id.as_bytes()))? };
+        let Some(value) = found else { return Ok(None) };
         let datum = value.get(TIME_BYTES..).unwrap_or_default();
         self.schema.read(datum).map(Some).map_err(|error| StoreError::damaged(&self.folder, &error))
     }
