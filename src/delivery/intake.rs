@@ -133,10 +133,15 @@ impl Worker {
         let mut moved: Vec<(Partition, i64)> = Vec::new();
         for (partition, offset) in committed {
             let restored = known.positions.remove(&partition);
-            let (position, writer) =
+            let (mut position, writer) =
                 restored.unwrap_or_else(|| (Position::new(partition.clone(), offset), String::new()));
+            if let Some(begins) = member.skipped(&partition)
+                && position.next == offset
+            {
+                position.pass_to(begins);
+            }
             // Progress outlives the broker's memory of offsets, and is not what an operator's tool moves.
-            if position.next != offset {
+            if position.next != member.skipped(&partition).unwrap_or(offset) {
                 moved.push((partition.clone(), position.next));
             }
             // Of our own predecessor nothing is under way: its process is gone.

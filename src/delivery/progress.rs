@@ -38,6 +38,14 @@ impl Position {
         let (open, tried) = (Vec::new(), BTreeMap::new());
         Self { partition, next, end: next, open, tried, sent_below: 0, handed_over: true }
     }
+
+    /// Goes on from this offset, before which no record stands that is open.
+    pub(super) fn pass_to(&mut self, next: i64) {
+        self.next = self.next.max(next);
+        self.end = self.end.max(next);
+        self.open.retain(|offset| *offset >= next);
+        self.tried.retain(|offset, _| *offset >= next);
+    }
 }
 
 /// What earlier owners of the partition did with a record that is read.

@@ -169,7 +169,7 @@ impl From<TransactionError> for Interrupt {
 impl From<GroupError> for Interrupt {
     fn from(error: GroupError) -> Self {
         match error {
-            GroupError::PositionLost { .. } => Self::Stop(Stopped::Position(error)),
+            GroupError::PositionLost { .. } | GroupError::Forgotten { .. } => Self::Stop(Stopped::Position(error)),
             GroupError::Broken { .. } | GroupError::CutOff { .. } => {
                 Self::Again { why: error.to_string(), fenced: false }
             }
@@ -271,6 +271,7 @@ impl Worker {
         let mut member = Member::join(cluster, &id, &self.s.instance, &topics, start)?;
         // What an operator asked for is done, whenever the target begins with its records.
         member.start_earliest(&self.redeliver);
+        member.in_transactions(&self.s.target.records.iter().map(|name| cluster.topic(name)).collect::<Vec<_>>());
         self.session += 1;
         let ended = std::thread::scope(|scope| {
             let committer = Committer::start(scope, &transactions, self);

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::headers::Headers;
+use super::restore::RestoreError;
 use super::sight::{CUT_OFF, Sight};
 
 /// A partition of a topic.
@@ -95,6 +96,14 @@ pub enum GroupError {
         /// What the client said.
         detail: String,
     },
+    /// There is no committed position where there has to be one.
+    #[error("group {group}: {detail}; set the offset (docs/alerts.md, \"A position that is no longer there\")")]
+    Forgotten {
+        /// Group.
+        group: String,
+        /// Where, and what would come of it.
+        detail: String,
+    },
     /// The client is of no use any more.
     #[error("group {group}: {cause}")]
     Broken {
@@ -159,6 +168,9 @@ impl ConsumerContext for Context {
 /// Proof of a membership, for a transaction's offsets.
 pub type Membership = ConsumerGroupMetadata;
 
+/// Why partitions that the group has no offset in may not be begun, if they may not.
+pub type Objection = dyn Fn(&[Partition]) -> Result<Option<String>, RestoreError> + Send;
+
 /// A member of a consumer group.
 pub struct Member {
     consumer: BaseConsumer<Context>,
@@ -166,6 +178,12 @@ pub struct Member {
     start: Start,
     /// A topic that is begun with its first record, whatever `start` says.
     whole: Option<String>,
+    /// Looks at partitions that the group has no offset in.
+    objects: Option<Box<Objection>>,
+    /// Topics that nothing but transactions write to.
+    in_transactions: Vec<String>,
+    /// Where the present assignment begins in place of its committed offset.
+    skipped: BTreeMap<Partition, i64>,
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
     /// Proof of the membership under which the present assignment was given; none without one.
@@ -210,12 +228,48 @@ impl Member {
         let topic = topics.first().cloned().unwrap_or_default();
         let (now, group) = (Instant::now(), group.to_owned());
         let (sight, waits) = (Sight::new(now), Some(now));
-        Ok(Self { consumer, group, start, whole: None, gaining: None, proof: None, sight, waits, topic })
+        let (whole, in_transactions, skipped) = (None, Vec::new(), BTreeMap::new());
+        let (objects, gaining, proof) = (None, None, None);
+        Ok(Self {
+            consumer,
+            group,
+            start,
+            whole,
+            objects,
+            in_transactions,
+            skipped,
+            gaining,
+            proof,
+            sight,
+            waits,
+            topic,
+        })
     }
 
     /// Begins this topic (Kafka's name) with its first record, where nothing was committed of it.
     pub fn start_earliest(&mut self, topic: &str) {
         self.whole = Some(topic.to_owned());
+    }
+
+    /// Has partitions looked at before they are begun for want of an offset; with an objection nothing is begun.
+    pub fn unless(&mut self, objects: Box<Objection>) {
+        self.objects = Some(objects);
+    }
+
+    /// Says that nothing but transactions write to these topics (Kafka's names).
+    ///
+    /// A committed offset points behind a record, at the mark that ends its transaction. Where nothing more comes and
+    /// retention deletes all, the partition begins behind that mark, and the offset is out of its range although no record
+    /// was missed. Such an empty partition is begun at its end: a record would have left two entries, itself and a mark.
+    pub fn in_transactions(&mut self, topics: &[String]) {
+        self.in_transactions = topics.to_vec();
+    }
+
+    /// Where this partition of the present assignment was begun, in place of its committed offset, which is gone with
+    /// nothing but a transaction's end.
+    #[must_use]
+    pub fn skipped(&self, partition: &Partition) -> Option<i64> {
+        self.skipped.get(partition).copied()
     }
 
     /// Waits up to `wait` for what comes next.
@@ -339,8 +393,13 @@ impl Member {
     }
 
     fn gain(&mut self, gaining: Vec<Partition>) -> Result<Polled, GroupError> {
-        match self.assign(&gaining) {
-            Ok(()) => {
+        let objection = self.objection(&gaining);
+        if let Ok(Some(detail)) = objection {
+            return Err(GroupError::Forgotten { group: self.group.clone(), detail });
+        }
+        match objection.and_then(|_| self.assign(&gaining)) {
+            Ok(skipped) => {
+                self.skipped = skipped;
                 self.proof = self.consumer.group_metadata().map(Arc::new);
                 self.waits = None;
                 Ok(Polled::Gained(gaining))
@@ -353,17 +412,41 @@ impl Member {
         }
     }
 
+    fn objection(&self, gaining: &[Partition]) -> Result<Option<String>, NotYet> {
+        let Some(objects) = &self.objects else { return Ok(None) };
+        let committed = self.consumer.committed_offsets(list(gaining), REQUEST_TIMEOUT)?;
+        let mut without = Vec::new();
+        for element in committed.elements() {
+            element.error()?;
+            if !matches!(element.offset(), Offset::Offset(_)) {
+                without.push(Partition { topic: element.topic().to_owned(), number: element.partition() });
+            }
+        }
+        if without.is_empty() {
+            return Ok(None);
+        }
+        objects(&without).map_err(|error| NotYet(error.to_string()))
+    }
+
     /// Takes an assignment at the committed offsets, or where the group begins. That is committed at once: "now" must not
-    /// mean a later now after a restart.
-    fn assign(&self, gaining: &[Partition]) -> Result<(), NotYet> {
+    /// mean a later now after a restart. Tells which partitions begin behind theirs.
+    fn assign(&self, gaining: &[Partition]) -> Result<BTreeMap<Partition, i64>, NotYet> {
         let committed = self.consumer.committed_offsets(list(gaining), REQUEST_TIMEOUT)?;
         let mut assignment = TopicPartitionList::new();
         let mut fresh = TopicPartitionList::new();
-        let mut begun = BTreeMap::new();
+        let (mut begun, mut skipped) = (BTreeMap::new(), BTreeMap::new());
         for element in committed.elements() {
             element.error()?;
             let (topic, number) = (element.topic(), element.partition());
             let offset = match element.offset() {
+                Offset::Offset(offset) if self.in_transactions.iter().any(|name| name == topic) => {
+                    let (low, high) = self.consumer.fetch_watermarks(topic, number, REQUEST_TIMEOUT)?;
+                    let begins = behind_an_end(offset, low, high);
+                    if begins != offset {
+                        skipped.insert(Partition { topic: topic.to_owned(), number }, begins);
+                    }
+                    begins
+                }
                 Offset::Offset(offset) => offset,
                 _ => {
                     let begins = match begun.get(topic) {
@@ -386,7 +469,7 @@ impl Member {
         if fresh.count() > 0 {
             self.consumer.commit(&fresh, CommitMode::Sync)?;
         }
-        Ok(())
+        Ok(skipped)
     }
 
     /// Where the group begins with the partitions of a topic that it does not know; nothing of those that have to be read
@@ -470,6 +553,11 @@ impl Drop for Member {
     }
 }
 
+/// Where reading goes on in a partition that only transactions write to, see [`Member::in_transactions`].
+const fn behind_an_end(offset: i64, low: i64, high: i64) -> i64 {
+    if low == high && offset + 1 == low { low } else { offset }
+}
+
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
     list.elements().iter().map(|e| Partition { topic: e.topic().to_owned(), number: e.partition() }).collect()
 }
@@ -495,5 +583,28 @@ pub(super) fn bare(message: &BorrowedMessage<'_>) -> Incoming {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: Headers::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_that_is_gone_with_all_before_it_is_passed() {
+        for (offset, low, high, begins) in [
+            // Its mark is there, or is all that is gone.
+            (6, 0, 7, 6),
+            (6, 6, 7, 6),
+            (6, 7, 7, 7),
+            // Nothing is gone.
+            (7, 7, 7, 7),
+            // A record may be gone: with its own mark, or before others that are there.
+            (6, 8, 8, 6),
+            (6, 7, 9, 6),
+            (6, 5, 5, 6),
+        ] {
+            assert_eq!(behind_an_end(offset, low, high), begins, "{offset} of {low}..{high}");
+        }
     }
 }

@@ -45,6 +45,20 @@ pub fn since(
     Ok(places)
 }
 
+/// Where each of these partitions begins and ends. Blocks.
+///
+/// # Errors
+/// When the cluster is away.
+pub fn bounds(cluster: &Cluster, partitions: &[Partition]) -> Result<BTreeMap<Partition, (i64, i64)>, RestoreError> {
+    let failed = |cause| RestoreError::Kafka { what: "where partitions begin and end".to_owned(), cause };
+    let consumer: BaseConsumer = cluster.consumer("places").create().map_err(failed)?;
+    let bounds = partitions.iter().map(|partition| {
+        let Partition { topic, number } = partition;
+        Ok((partition.clone(), consumer.fetch_watermarks(topic, *number, REQUEST_TIMEOUT).map_err(failed)?))
+    });
+    bounds.collect()
+}
+
 /// The committed offset of a group (without prefix) in each of these partitions that it has one in. Blocks.
 ///
 /// # Errors

@@ -61,6 +61,9 @@ pub(super) enum Again {
         /// How many it has.
         now: usize,
     },
+    /// A thread that was to restore the dedupe state is gone.
+    #[error("the dedupe state was not restored: its thread is gone")]
+    Unfilled,
     /// A value could not be read or written while its schema was away.
     #[error(transparent)]
     Decode(#[from] crate::kafka::codec::DecodeError),

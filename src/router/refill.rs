@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) enum Filled {
     Share(Share),
     /// It cannot go on.
     Failed(Again),
+    /// All threads have ended: there is nothing more to hear.
+    Ended,
 }
 
 /// A source's part: its store, and its partitions with the offset of each in `seen` to go on from.
@@ -87,7 +89,11 @@ impl Refill {
 
     /// What there is to hear, without waiting.
     pub(super) fn hear(&self) -> Option<Filled> {
-        self.heard.try_recv().ok()
+        match self.heard.try_recv() {
+            Ok(filled) => Some(filled),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Filled::Ended),
+        }
     }
 }
 

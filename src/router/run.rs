@@ -78,7 +78,7 @@ impl Router {
                 Err(again) => again,
             };
             match &again {
-                Again::Group(GroupError::PositionLost { .. }) | Again::Fewer { .. } => {
+                Again::Group(GroupError::PositionLost { .. } | GroupError::Forgotten { .. }) | Again::Fewer { .. } => {
                     return Err(Error::Lost(Box::new(again)));
                 }
                 Again::Store(error) if error.distrusted().is_some() => {

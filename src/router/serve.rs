@@ -93,7 +93,9 @@ impl<'a> Serving<'a> {
         // Both before it joins: whatever an earlier incarnation left open has ended.
         let transactions = [open(&id)?, open(&format!("{id}.1"))?];
         let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
-        let member = Member::join(cluster, topics::ROUTERS, &instance, &router.received, Start::Earliest)?;
+        let mut member = Member::join(cluster, topics::ROUTERS, &instance, &router.received, Start::Earliest)?;
+        let (ground, window) = (Arc::clone(&router.ground), settings.dedupe_window);
+        member.unless(Box::new(move |without| super::open::forgotten(&ground, window, without)));
         Ok(Self {
             router,
             transactions,
@@ -147,7 +149,8 @@ impl<'a> Serving<'a> {
         let settings = &self.router.settings.router;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut until = Instant::now() + IDLE;
-        while rows.len() < settings.batch_events && bytes < BATCH_BYTES {
+        let stop = &self.router.role.stop;
+        while rows.len() < settings.batch_events && bytes < BATCH_BYTES && !stop.is_cancelled() {
             self.hear()?;
             let before = rows.len();
             self.answered(&mut rows)?;
@@ -225,6 +228,8 @@ impl<'a> Serving<'a> {
                     }
                 }
                 Filled::Failed(again) => return Err(again),
+                Filled::Ended if self.filling.is_empty() => break,
+                Filled::Ended => return Err(Again::Unfilled),
             }
             self.tell();
         }
@@ -238,7 +243,7 @@ impl<'a> Serving<'a> {
         Ok(())
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         match (self.filling.len(), self.held.why()) {
             (0, None) => self.router.role.health.ready(),
             (0, Some(why)) => self.router.role.health.not_ready(why),

@@ -54,6 +54,8 @@ impl Serving<'_> {
                 }
                 self.member.rewind(first)?;
                 self.member.resume(held.iter().map(|(partition, _)| partition))?;
+                // What was held is asked for again: whatever it waited for is not known any more.
+                self.tell();
                 Ok(())
             }
             // Nothing to abort, or nobody who would hear it: the next incarnation fences this one.

@@ -52,7 +52,9 @@
 //! - Aborted records, and positions taken by control records: no comparison of positions depends on them.
 //! - A record that arrives between an abort at the coordinator and its marker on the partition: a broker takes it and
 //!   the marker ends it; here it is refused.
-//! - Leader changes: a record counts when all replicas have it, and a new leader tells no end before it knows it.
+//! - Leader changes: a record counts when all replicas have it, and a new leader tells no end that is asked for before it
+//!   knows it. What it tells in the answer to a fetch may be older, for as long as a follower takes to fetch once: a leader
+//!   that changes between the two in the last fetch of a restore is not shown to be harmless.
 //!
 //! The search is written out here ([`search`]) because stateright, the one checker at hand, brings a web server, a
 //! concurrent map and eight more crates that cannot be switched off.

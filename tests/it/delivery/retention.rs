@@ -50,3 +50,59 @@ async fn an_open_record_counts_down_and_a_parked_one_does_not() {
     eventually("nothing is open", || left(&installation, "down").is_none()).await;
     stop(&installation, role).await;
 }
+
+/// A committed offset points at the mark that ended its transaction. Where retention takes that and all before it, nothing
+/// was missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_outlived_its_records_is_gone_on_with() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let installation = install(&webhook("erp", &target.url, QUICK)).await;
+    let run = async || {
+        let token = tokio_util::sync::CancellationToken::new();
+        let role = start_as(&installation, Role { stop: token.clone(), ..installation.role("delivery") });
+        installation.ready("delivery").await;
+        (token, role)
+    };
+    let end = async |(token, role): (tokio_util::sync::CancellationToken, JoinHandle<Result<(), delivery::Error>>)| {
+        token.cancel();
+        role.await.unwrap().unwrap();
+    };
+    for n in 0..2 {
+        let running = run().await;
+        transacted(&installation, &invoice("inv-01", n)).await;
+        eventually("it is delivered", || target.taken().len() == n + 1).await;
+        end(running).await;
+        let records = installation.records("invoices").await;
+        // The record, and the mark behind it.
+        let all = records.iter().map(|row| (row.partition.number, row.offset + 2)).collect();
+        installation.delete_before("invoices", &all).await;
+        assert!(installation.records("invoices").await.is_empty());
+    }
+    // Where it went on is written down, or what comes while nobody delivers would seem to stand behind a gap.
+    end(run().await).await;
+    transacted(&installation, &invoice("inv-01", 2)).await;
+    let running = run().await;
+    eventually("it is delivered", || target.taken().len() == 3).await;
+    end(running).await;
+}
+
+/// Writes a record as routers do.
+async fn transacted(installation: &Installation, record: &InvoiceRecord) {
+    let row = Outgoing {
+        topic: installation.ground.cluster.topic("invoices"),
+        partition: None,
+        key: format!("{}/{}", record.source, record.entity_id).into_bytes(),
+        value: installation.encoders.of("invoices").unwrap().encode(record).unwrap(),
+        headers: Headers::default(),
+        timestamp_ms: None,
+    };
+    let cluster = installation.ground.cluster.clone();
+    tokio::task::spawn_blocking(move || {
+        let transactions = Transactions::open(&cluster, "test", Duration::from_secs(10)).unwrap();
+        transactions.begin().unwrap();
+        transactions.send(&row).unwrap();
+        transactions.commit(&|_| {}).unwrap();
+    })
+    .await
+    .unwrap();
+}

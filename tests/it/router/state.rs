@@ -182,3 +182,59 @@ async fn a_transaction_left_open_is_waited_for_and_holds_up_its_partition_alone(
     running.await.unwrap().unwrap();
     assert_eq!((outcome("routed"), outcome("duplicate")), (29, 1));
 }
+
+/// Kafka forgets the offsets of a group that is away for long. What would be read again is inside the window, or nothing is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_offsets_are_forgotten_routes_nothing_again() {
+    let fresh = install("").await;
+    let feeder = Feeder::new(&fresh);
+    feeder.feed(&invoice("e1", "inv", "1")).await;
+    feeder.producer.send(&marker(&fresh, "e1", None)).await.unwrap();
+    feeder.feed(&invoice("e2", "inv", "1")).await;
+    route(&fresh, 2).await;
+    let ids = fresh.records("invoices").await;
+    assert_eq!(ids.iter().map(|row| row.headers.get("ce_id").unwrap()).collect::<Vec<_>>(), ["e2"]);
+
+    // As if it had been routed so long ago that its own marker is gone, and another id's in its partition is not.
+    let old = install("").await;
+    let feeder = Feeder::new(&old);
+    let event = invoice("e1", "inv", "1");
+    let then = Timestamp::now().as_millis() - 31 * 86_400_000;
+    let row = Outgoing {
+        topic: old.ground.cluster.topic("received.accbooks"),
+        partition: Some(1),
+        key: event.event_id.clone().into_bytes(),
+        value: old.encoders.of("received.accbooks").unwrap().encode(&event).unwrap(),
+        headers: Headers::default(),
+        timestamp_ms: Some(then),
+    };
+    feeder.producer.send(&row).await.unwrap();
+    feeder.producer.send(&marker(&old, "e0", Some(1))).await.unwrap();
+    let running = router::run(settings(&old), Arc::clone(&old.ground), old.role("router"));
+    let ended = tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends by itself");
+    let told = ended.unwrap_err().to_string();
+    assert!(told.contains("no committed offset") && told.contains("received.accbooks/1"), "{told}");
+    assert!(old.records("invoices").await.is_empty());
+}
+
+/// A member that comes back within its session is given what it had, unless it asks under another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_whose_sources_were_swapped_reads_the_new_ones() {
+    let installation = install("").await;
+    for source in ["accelex", "accbooks"] {
+        let feeder = Feeder::new(&installation);
+        feeder.feed(&invoice("e1", "inv", "1")).await;
+        let stop = CancellationToken::new();
+        let mut settings = settings(&installation);
+        settings.sources.retain(|(name, _)| name == source);
+        let role = Role { stop: stop.clone(), ..installation.role("router") };
+        let running = tokio::spawn(router::run(settings, Arc::clone(&installation.ground), role));
+        installation.ready("router").await;
+        if source == "accbooks" {
+            let counter = installation.metrics.router_events.with_label_values(&[source, "routed"]);
+            eventually("its rows are routed", || counter.get() == 1).await;
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
