@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::storm::{instance, start};
 use super::{Feeder, invoice, route, settings};
+use crate::common::process::Process;
 use crate::common::{Installation, eventually, install, routed};
 
 fn each_file(folder: &Path, act: &mut dyn FnMut(&Path)) {
@@ -237,4 +238,28 @@ async fn a_router_whose_sources_were_swapped_reads_the_new_ones() {
         stop.cancel();
         running.await.unwrap().unwrap();
     }
+}
+
+/// What the shorter window let go is gone, so the longer one counts from the day of the change; the topic has to keep as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_window_counts_from_now_and_says_so() {
+    let installation = install("").await;
+    let config = installation.file();
+    for (window, told) in
+        [("20d", None), ("30d", Some("dedupe_window was 1728000s and is 2592000s now")), ("30d", None)]
+    {
+        std::fs::write(&config, format!("{}\n[router]\ndedupe_window = \"{window}\"\n", installation.toml)).unwrap();
+        let mut router = Process::start(&config, &["run", "--role", "router"], &[]);
+        router.line(&["dedupe state restored"]).await;
+        router.terminate();
+        let ended = router.ended().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains("dedupe_window was"), told.is_some(), "{}", ended.stderr);
+        assert!(told.is_none_or(|told| ended.stderr.contains(told)), "{}", ended.stderr);
+    }
+    // Its topic would forget ids within such a window.
+    std::fs::write(&config, format!("{}\n[router]\ndedupe_window = \"60d\"\n", installation.toml)).unwrap();
+    let refused = Process::start(&config, &["run", "--role", "router"], &[]).ended().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("seen.accbooks: retention.ms is "), "{}", refused.stderr);
 }
