@@ -66,8 +66,9 @@ pub(super) fn forgotten(
     };
     let markers: Vec<Partition> = without.iter().filter_map(marker).collect();
     let markers = places::bounds(cluster, &markers)?;
+    // That there ever was one: all of them may have left after their time.
     let is_known = |received: &&Partition| {
-        marker(received).and_then(|marker| markers.get(&marker)).is_some_and(|(begins, ends)| begins < ends)
+        marker(received).and_then(|marker| markers.get(&marker)).is_some_and(|(_, ends)| *ends > 0)
     };
     let known: Vec<Partition> = without.iter().filter(is_known).cloned().collect();
     let window = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);

@@ -196,7 +196,7 @@ async fn a_group_whose_offsets_are_forgotten_routes_nothing_again() {
     let ids = fresh.records("invoices").await;
     assert_eq!(ids.iter().map(|row| row.headers.get("ce_id").unwrap()).collect::<Vec<_>>(), ["e2"]);
 
-    // As if it had been routed so long ago that its own marker is gone, and another id's in its partition is not.
+    // As if it had been routed so long ago that its own marker is gone, with all the others of its partition.
     let old = install("").await;
     let feeder = Feeder::new(&old);
     let event = invoice("e1", "inv", "1");
@@ -211,6 +211,8 @@ async fn a_group_whose_offsets_are_forgotten_routes_nothing_again() {
     };
     feeder.producer.send(&row).await.unwrap();
     feeder.producer.send(&marker(&old, "e0", Some(1))).await.unwrap();
+    // All markers of the partition may have left after their time.
+    old.delete_before("seen.accbooks", &std::collections::BTreeMap::from([(1, 1)])).await;
     let running = router::run(settings(&old), Arc::clone(&old.ground), old.role("router"));
     let ended = tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends by itself");
     let told = ended.unwrap_err().to_string();
