@@ -3,9 +3,14 @@
 //! The end is not where a read_committed reader stops for the moment: an open transaction of a predecessor holds back
 //! the last stable offset, and its commit marker may reach this partition later than it reached the group's offsets.
 //! So the high watermark is asked for without isolation first; then the last stable offset has to pass it; only what
-//! is read to an end of partition after that is complete. The broker bounds that wait: it ends every transaction at its
-//! timeout. Positions tell nothing here: they move with records alone, and the end of a compacted, transactional log is
-//! mostly none.
+//! is read after that is complete. The broker bounds that wait: it ends every transaction at its timeout.
+//!
+//! Nor is it where the client says that a partition ends: that is what the last answer to a fetch took for its end, and a
+//! broker that has just become leader knows an older one until its followers have fetched once
+//! ([KIP-207](https://cwiki.apache.org/confluence/display/KAFKA/KIP-207%3A+Offsets+returned+by+ListOffsetsResponse+should+be+monotonically+increasing+even+during+a+partition+leader+change)
+//! keeps it from telling that to who asks for offsets, and to nobody else). What counts is the position, which the markers
+//! of transactions move as records do, those of aborted ones too. Where nothing before the end moves it there (aborted
+//! records alone), the leader is asked again, and the partition has ended if it then ends in the same place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -67,6 +72,16 @@ pub enum Read {
     Ended(i32, i64),
 }
 
+/// A partition on the way to its end.
+struct Unended {
+    /// Its high watermark when reading began, or later.
+    end: i64,
+    /// Where to go on.
+    at: i64,
+    /// The client took this place, which is before the end, for the end.
+    short: Option<i64>,
+}
+
 /// Reads partitions of one topic (Kafka's name), each from an offset, or from its first record where there is none or
 /// it is gone (which is said), to their true ends. A partition whose end is held back does not stop the others. Returns
 /// how many records it read; early, when `stop` says so. Blocks.
@@ -83,45 +98,25 @@ pub fn read(
 ) -> Result<u64, RestoreError> {
     let what = || format!("{} partitions of {topic}", from.len());
     let failed = |cause| RestoreError::Kafka { what: what(), cause };
-    let mut ends: BTreeMap<i32, (i64, Offset)> = BTreeMap::new();
-    let uncommitted: BaseConsumer =
-        cluster.consumer("restore").set("isolation.level", "read_uncommitted").create().map_err(failed)?;
-    for (number, from) in from {
-        let (low, end) = uncommitted.fetch_watermarks(topic, *number, REQUEST_TIMEOUT).map_err(failed)?;
-        if let Some(from) = from.filter(|from| *from > end) {
-            let partition = Partition { topic: topic.to_owned(), number: *number };
-            return Err(RestoreError::EndsBefore { partition, end, from });
-        }
-        if from.is_some_and(|from| from < low) {
-            each(Read::Gone(*number, low));
-        }
-        let start = from.unwrap_or(low).max(low);
-        if start >= end {
-            each(Read::Ended(*number, end));
-        } else {
-            ends.insert(*number, (end, Offset::Offset(start)));
-        }
-    }
-    drop(uncommitted);
-    if ends.is_empty() {
+    let mut unended = begin(cluster, topic, from, &mut each)?;
+    if unended.is_empty() {
         return Ok(0);
     }
-
     let mut config = cluster.consumer("restore");
     config.set("enable.partition.eof", "true");
     let committed: BaseConsumer = config.create().map_err(failed)?;
-    let mut held: BTreeSet<i32> = ends.keys().copied().collect();
+    let mut held: BTreeSet<i32> = unended.keys().copied().collect();
     let (mut records, mut looked) = (0, None::<Instant>);
     let mut heard = Instant::now();
-    while !ends.is_empty() && !stop() {
+    while !unended.is_empty() && !stop() {
         if !held.is_empty() && looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             let mut stable = TopicPartitionList::new();
             for number in held.clone() {
                 // Under read_committed the client's "high watermark" is the last stable offset.
                 let passed = committed.fetch_watermarks(topic, number, REQUEST_TIMEOUT).map_err(failed)?.1;
-                if let Some((_, start)) = ends.get(&number).filter(|(end, _)| passed >= *end) {
+                if let Some(partition) = unended.get(&number).filter(|partition| passed >= partition.end) {
                     held.remove(&number);
-                    stable.add_partition_offset(topic, number, *start).map_err(failed)?;
+                    stable.add_partition_offset(topic, number, Offset::Offset(partition.at)).map_err(failed)?;
                 }
             }
             if stable.count() > 0 {
@@ -138,8 +133,24 @@ pub fn read(
                 each(Read::Record(own(&message)));
             }
             Some(Err(KafkaError::PartitionEOF(number))) => {
-                if let Some((end, _)) = ends.remove(&number) {
-                    each(Read::Ended(number, end));
+                let Some(partition) = unended.get_mut(&number) else { continue };
+                partition.at = position(&committed, topic, number).map_err(failed)?.max(partition.at);
+                if partition.at >= partition.end || partition.short == Some(partition.at) {
+                    each(Read::Ended(number, partition.end));
+                    unended.remove(&number);
+                } else {
+                    tracing::debug!(
+                        topic,
+                        number,
+                        at = partition.at,
+                        end = partition.end,
+                        "said to end before its end"
+                    );
+                    partition.short = Some(partition.at);
+                    let mut again = TopicPartitionList::new();
+                    again.add_partition(topic, number);
+                    committed.incremental_unassign(&again).map_err(failed)?;
+                    held.insert(number);
                 }
             }
             Some(Err(cause)) if is_passing(&cause) && heard.elapsed() < patience => {
@@ -151,6 +162,45 @@ pub fn read(
         heard = Instant::now();
     }
     Ok(records)
+}
+
+/// Establishes where the partitions end; says which of them have nothing to read, and what is gone.
+fn begin(
+    cluster: &Cluster,
+    topic: &str,
+    from: &BTreeMap<i32, Option<i64>>,
+    each: &mut impl FnMut(Read),
+) -> Result<BTreeMap<i32, Unended>, RestoreError> {
+    let failed = |cause| RestoreError::Kafka { what: format!("{} partitions of {topic}", from.len()), cause };
+    let uncommitted: BaseConsumer =
+        cluster.consumer("restore").set("isolation.level", "read_uncommitted").create().map_err(failed)?;
+    let mut unended = BTreeMap::new();
+    for (number, from) in from {
+        let (low, end) = uncommitted.fetch_watermarks(topic, *number, REQUEST_TIMEOUT).map_err(failed)?;
+        if let Some(from) = from.filter(|from| *from > end) {
+            let partition = Partition { topic: topic.to_owned(), number: *number };
+            return Err(RestoreError::EndsBefore { partition, end, from });
+        }
+        if from.is_some_and(|from| from < low) {
+            each(Read::Gone(*number, low));
+        }
+        let at = from.unwrap_or(low).max(low);
+        if at >= end {
+            each(Read::Ended(*number, end));
+        } else {
+            unended.insert(*number, Unended { end, at, short: None });
+        }
+    }
+    Ok(unended)
+}
+
+/// Behind what was handed over last of a partition; below zero where nothing was.
+fn position(consumer: &BaseConsumer, topic: &str, number: i32) -> Result<i64, KafkaError> {
+    let positions = consumer.position()?;
+    Ok(match positions.find_partition(topic, number).map(|partition| partition.offset()) {
+        Some(Offset::Offset(at)) => at,
+        _ => -1,
+    })
 }
 
 /// Reads every committed record of the partitions that is there now, in order within each; returns how many. Blocks.

@@ -1,5 +1,6 @@
 //! The Kafka ground on a real broker: what the stages rely on of transactions, groups and reading to the end.
 
+mod ends;
 mod leftovers;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The router's half of the model: one instance's steps, by the rules that are to be checked or broken.
 
 use super::kafka::{Log, Status};
-use super::rules::{End, Merge, Metadata, Order, Release, Rules, Unjoined};
+use super::rules::{End, Ended, Merge, Metadata, Order, Release, Rules, Unjoined};
 use super::{Instance, Producer, ROWS, State, Step, TURNS, keys_of};
 
 /// Where an instance is.
@@ -121,6 +121,7 @@ pub(super) fn step(state: &State, rules: &Rules, i: Instance, step: Step) -> Opt
         Step::FindEnd => find_end(&mut after, i, rules),
         Step::Read => read(&mut after, i, rules, false),
         Step::ReadOn => read(&mut after, i, rules, true),
+        Step::ReadShort => read_short(&mut after, i, rules),
         Step::Collect(rows) => collect(&mut after, i, rows, rules),
         Step::Write(log) => write(&mut after, i, log, rules),
         Step::Commit => commit(&mut after, i, rules),
@@ -189,17 +190,32 @@ fn find_end(state: &mut State, i: Instance, rules: &Rules) -> Option<()> {
     Some(())
 }
 
-fn read(state: &mut State, i: Instance, rules: &Rules, on: bool) -> Option<()> {
+/// What a restore that may begin to read has learned: its offset, its end, and the last stable offset, which has passed it.
+fn reading(state: &State, i: Instance, rules: &Rules) -> Option<(Option<u8>, u8, u8)> {
     let Phase::Restoring { offset, end: Some(end), known: None } = state.routers[i].phase else { return None };
-    let seen = state.kafka.log(Log::Seen);
-    let stable = seen.last_stable();
-    if stable < end || (on && stable == end) || (rules.order != Order::EndReadOffset && offset.is_none()) {
+    let stable = state.kafka.log(Log::Seen).last_stable();
+    let is_ready = stable >= end && (rules.order == Order::EndReadOffset || offset.is_some());
+    is_ready.then_some((offset, end, stable))
+}
+
+fn read(state: &mut State, i: Instance, rules: &Rules, on: bool) -> Option<()> {
+    let (offset, end, stable) = reading(state, i, rules)?;
+    if on && stable == end {
         return None;
     }
-    let known = seen.read(if on { stable } else { end });
+    let known = state.kafka.log(Log::Seen).read(if on { stable } else { end });
     // How far it has read matters no more.
     state.routers[i].phase = restored(offset, Some(0), Some(known));
     Some(())
+}
+
+fn read_short(state: &mut State, i: Instance, rules: &Rules) -> Option<()> {
+    let (offset, end, _) = reading(state, i, rules)?;
+    // Who goes by positions reads on: nothing has changed.
+    let short = end.checked_sub(1).filter(|_| rules.ended == Ended::BySaying)?;
+    let known = state.kafka.log(Log::Seen).read(short);
+    state.routers[i].phase = restored(offset, Some(0), Some(known));
+    state.spend()
 }
 
 fn collect(state: &mut State, i: Instance, rows: u8, rules: &Rules) -> Option<()> {

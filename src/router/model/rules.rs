@@ -9,6 +9,15 @@ pub(super) enum End {
     LastStable,
 }
 
+/// When a restore has read up to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// When its position has come there.
+    ByPosition,
+    /// When it is said that the partition ends.
+    BySaying,
+}
+
 /// In which order a restore fetches the committed offset, establishes the end and reads up to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -59,6 +68,7 @@ pub(super) struct Rules {
     /// The next batch is collected and decided while one commits.
     pub(super) pipelined: bool,
     pub(super) end: End,
+    pub(super) ended: Ended,
     pub(super) order: Order,
     /// Committed offsets are asked for only when no commit of them is pending.
     pub(super) require_stable: bool,

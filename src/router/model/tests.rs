@@ -1,6 +1,6 @@
 //! The rules as built keep the promise in every reachable state; each rule broken on purpose is found.
 
-use super::rules::{End, Merge, Metadata, Order, Release, Rules, Unjoined};
+use super::rules::{End, Ended, Merge, Metadata, Order, Release, Rules, Unjoined};
 use super::search::{Violation, search};
 
 /// As the router is built, but for a second transactional id: what that may change is looked at by itself, with one fault,
@@ -9,6 +9,7 @@ const BUILT: Rules = Rules {
     alternate: false,
     pipelined: false,
     end: End::HighWatermark,
+    ended: Ended::ByPosition,
     order: Order::OffsetEndRead,
     require_stable: true,
     metadata: Metadata::WithBatch,
@@ -89,6 +90,11 @@ fn long_search_with_three_faults() {
 #[test]
 fn a_restore_to_the_last_stable_offset_doubles() {
     breaks(Violation::Double, Rules { end: End::LastStable, ..BUILT });
+}
+
+#[test]
+fn a_restore_that_takes_a_new_leaders_word_for_the_end_doubles() {
+    breaks(Violation::Double, Rules { ended: Ended::BySaying, ..BUILT });
 }
 
 #[test]

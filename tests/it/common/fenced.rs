@@ -1,8 +1,9 @@
 //! A way to a broker that can be as one that was frozen: silent, and then fenced, when it names no broker, not even itself.
+//! Or as one that has just become leader, and tells of an end as it was.
 //!
-//! A real broker is fenced for a moment that no test can choose. Frames are those of [the protocol
-//! guide](https://kafka.apache.org/protocol#protocol_messages); only the list of brokers in answers about metadata is
-//! changed.
+//! A real broker is so for a moment that no test can choose. Frames are those of [the protocol
+//! guide](https://kafka.apache.org/protocol#protocol_messages); only where answers say the broker is
+//! is changed, and offsets where a test says so.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -24,9 +25,17 @@ pub(crate) enum Mode {
     Fenced,
 }
 
+/// Number of the request for records.
+pub(crate) const FETCH: i16 = 1;
+/// Number of the request for offsets.
+pub(crate) const LIST_OFFSETS: i16 = 2;
+/// What stands before the offset in an answer about an end: the time of no record.
+pub(crate) const NO_TIME: i64 = -1;
 /// Number of the request for metadata.
 const METADATA: i16 = 3;
-/// From this version on its answer is of the flexible form: tagged fields, compact arrays and strings.
+/// Number of the request for a group's or a transactional id's broker.
+const FIND_COORDINATOR: i16 = 10;
+/// From this version on the answer about metadata is of the flexible form: tagged fields, compact arrays and strings.
 const FLEXIBLE: i16 = 9;
 
 /// The way to one broker that is a cluster by itself.
@@ -36,7 +45,21 @@ pub(crate) struct Fenced {
     mode: watch::Sender<Mode>,
     /// How many answers named no broker.
     named_none: Arc<Mutex<u64>>,
+    others: Others,
 }
+
+/// Bytes of an answer to a request of this number, and what to put in their place, in so many answers.
+#[derive(Debug)]
+struct Other {
+    times: usize,
+    request: i16,
+    told: Vec<u8>,
+    instead: Vec<u8>,
+}
+
+type Others = Arc<Mutex<Vec<Other>>>;
+/// Number and version of requests by their own number.
+type Asked = Arc<Mutex<HashMap<i32, (i16, i16)>>>;
 
 impl Fenced {
     /// Before the broker at this address.
@@ -44,9 +67,20 @@ impl Fenced {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (mode, seen) = watch::channel(Mode::Well);
-        let named_none = Arc::<Mutex<u64>>::default();
-        tokio::spawn(accept(listener, port, broker.to_owned(), seen, Arc::clone(&named_none)));
-        Self { address: format!("127.0.0.1:{port}"), mode, named_none }
+        let (named_none, others) = (Arc::<Mutex<u64>>::default(), Others::default());
+        tokio::spawn(accept(listener, port, broker.to_owned(), seen, Arc::clone(&named_none), Arc::clone(&others)));
+        Self { address: format!("127.0.0.1:{port}"), mode, named_none, others }
+    }
+
+    /// In the next so many answers to such a request that have these numbers in a row: others in their place.
+    pub(crate) fn tell<const N: usize>(&self, times: usize, request: i16, told: [i64; N], instead: [i64; N]) {
+        let bytes = |numbers: [i64; N]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        self.others.lock().unwrap().push(Other { times, request, told: bytes(told), instead: bytes(instead) });
+    }
+
+    /// Whether everything was told that was to be told.
+    pub(crate) fn told(&self) -> bool {
+        self.others.lock().unwrap().iter().all(|other| other.times == 0)
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -65,15 +99,16 @@ async fn accept(
     broker: String,
     mode: watch::Receiver<Mode>,
     named_none: Arc<Mutex<u64>>,
+    others: Others,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let server = TcpStream::connect(&broker).await.unwrap();
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        // Version of each request for metadata by its number.
-        let asked = Arc::<Mutex<HashMap<i32, i16>>>::default();
+        let asked = Asked::default();
         tokio::spawn(requests(from_client, to_server, Arc::clone(&asked)));
-        tokio::spawn(answers(from_server, to_client, asked, port, mode.clone(), Arc::clone(&named_none)));
+        let (named_none, others) = (Arc::clone(&named_none), Arc::clone(&others));
+        tokio::spawn(answers(from_server, to_client, asked, port, mode.clone(), named_none, others));
     }
 }
 
@@ -90,12 +125,12 @@ async fn send(to: &mut OwnedWriteHalf, frame: &[u8]) -> Option<()> {
     to.write_all(frame).await.ok()
 }
 
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: Arc<Mutex<HashMap<i32, i16>>>) {
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: Asked) {
     while let Some(frame) = frame(&mut from).await {
         let mut head = Reader(&frame);
         let (key, version, number) = (head.i16(), head.i16(), head.i32());
-        if key == METADATA {
-            asked.lock().unwrap().insert(number, version);
+        if matches!(key, FETCH | LIST_OFFSETS | METADATA | FIND_COORDINATOR) {
+            asked.lock().unwrap().insert(number, (key, version));
         }
         if send(&mut to, &frame).await.is_none() {
             return;
@@ -106,20 +141,44 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: Arc<Mu
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    asked: Arc<Mutex<HashMap<i32, i16>>>,
+    asked: Asked,
     port: u16,
     mut mode: watch::Receiver<Mode>,
     named_none: Arc<Mutex<u64>>,
+    others: Others,
 ) {
     while let Some(mut frame) = frame(&mut from).await {
         let Ok(now) = mode.wait_for(|mode| *mode != Mode::Silent).await.map(|mode| *mode) else { return };
-        let version = asked.lock().unwrap().remove(&Reader(&frame).i32());
-        if let Some(version) = version {
-            let is_fenced = now == Mode::Fenced;
-            frame = with_brokers(&frame, version, (!is_fenced).then_some(port));
-            *named_none.lock().unwrap() += u64::from(is_fenced);
+        let asked = asked.lock().unwrap().remove(&Reader(&frame).i32());
+        match asked {
+            Some((METADATA, version)) => {
+                let is_fenced = now == Mode::Fenced;
+                frame = with_brokers(&frame, version, (!is_fenced).then_some(port));
+                *named_none.lock().unwrap() += u64::from(is_fenced);
+            }
+            Some((FIND_COORDINATOR, version)) => {
+                assert!(version < 3, "this client asks in version {version}");
+                // Its port is the last of it, -1 where there is none.
+                if let Some((_, at)) = frame.split_last_chunk_mut::<4>().filter(|(_, at)| i32::from_be_bytes(**at) > 0)
+                {
+                    *at = i32::from(port).to_be_bytes();
+                }
+            }
+            Some((request, _)) => tell_other(&mut frame, request, &others),
+            None => {}
         }
         if send(&mut to, &frame).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Puts other numbers in the place of the first that are there.
+fn tell_other(frame: &mut [u8], request: i16, others: &Others) {
+    for other in others.lock().unwrap().iter_mut().filter(|other| other.request == request && other.times > 0) {
+        if let Some(at) = frame.windows(other.told.len()).position(|bytes| bytes == other.told) {
+            frame[at..at + other.told.len()].copy_from_slice(&other.instead);
+            other.times -= 1;
             return;
         }
     }
