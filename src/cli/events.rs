@@ -53,6 +53,7 @@ fn text(id: &str, trace: &Trace) -> String {
             let at = row.at.map(|at| at.to_string()).unwrap_or_default();
             let (what, accepted) = match mark {
                 Mark::Replay { accept_revision: true, .. } => ("replay", "  accepted as a revision"),
+                Mark::Replay { read_again: true, .. } => ("replay", "  read again"),
                 Mark::Replay { .. } => ("replay", ""),
                 Mark::Discard { .. } => ("discard", ""),
             };

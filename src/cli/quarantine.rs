@@ -79,12 +79,12 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
             return Ok(if waiting.is_empty() { nothing() } else { Verdict::Done });
         }
         Command::Replay { which, accept_revision, yes } => {
-            (which.named(config)?, Mark::Replay { id: operation(), accept_revision }, yes)
+            (which.named(config)?, Mark::Replay { id: operation(), accept_revision, read_again: false }, yes)
         }
         Command::Discard { which, yes } => (which.named(config)?, Mark::Discard { id: operation() }, yes),
     };
     let mut waiting = found(&selection)?;
-    if mark == (Mark::Replay { id: mark.id().to_owned(), accept_revision: false }) {
+    if matches!(mark, Mark::Replay { accept_revision: false, .. }) {
         let before = waiting.len();
         waiting.retain(|aside| aside.reason != QuarantineReason::BodyMismatch.name());
         if before > waiting.len() {

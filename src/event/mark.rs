@@ -6,6 +6,8 @@ pub const REPLAY_HEADER: &str = "lh_replay_id";
 const REPLAY: &str = REPLAY_HEADER;
 /// Beside it, where another body of a known id is to be taken as a new revision.
 const ACCEPT_REVISION: &str = "lh_accept_revision";
+/// Beside it, where the row is the bytes themselves of one that could not be decoded.
+const READ_AGAIN: &str = "lh_read_again";
 /// Id of the operation, on a row that is to be let go.
 const DISCARD: &str = "lh_discard_id";
 
@@ -18,6 +20,9 @@ pub enum Mark {
         id: String,
         /// Take another body of a known id as a new revision: one more record.
         accept_revision: bool,
+        /// The row has the bytes that were set aside as undecodable: they may be an envelope by now, when the registry
+        /// knows their schema.
+        read_again: bool,
     },
     /// Let it go.
     Discard {
@@ -35,7 +40,8 @@ impl Mark {
             return Some(Self::Discard { id: id.to_owned() });
         }
         let id = header(REPLAY)?.to_owned();
-        Some(Self::Replay { id, accept_revision: header(ACCEPT_REVISION) == Some("true") })
+        let is_true = |name| header(name) == Some("true");
+        Some(Self::Replay { id, accept_revision: is_true(ACCEPT_REVISION), read_again: is_true(READ_AGAIN) })
     }
 
     /// Its headers, names and values.
@@ -43,8 +49,11 @@ impl Mark {
     pub fn headers(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Discard { id } => vec![(DISCARD, id)],
-            Self::Replay { id, accept_revision: false } => vec![(REPLAY, id)],
-            Self::Replay { id, accept_revision: true } => vec![(REPLAY, id), (ACCEPT_REVISION, "true")],
+            Self::Replay { id, accept_revision, read_again } => {
+                let more = [(ACCEPT_REVISION, *accept_revision), (READ_AGAIN, *read_again)];
+                let more = more.into_iter().filter(|(_, is_so)| *is_so).map(|(name, _)| (name, "true"));
+                std::iter::once((REPLAY, id.as_str())).chain(more).collect()
+            }
         }
     }
 
@@ -65,8 +74,10 @@ mod tests {
     fn a_mark_is_read_from_its_headers_and_from_no_others() {
         let id = || "op".to_owned();
         for mark in [
-            Mark::Replay { id: id(), accept_revision: false },
-            Mark::Replay { id: id(), accept_revision: true },
+            Mark::Replay { id: id(), accept_revision: false, read_again: false },
+            Mark::Replay { id: id(), accept_revision: true, read_again: false },
+            Mark::Replay { id: id(), accept_revision: false, read_again: true },
+            Mark::Replay { id: id(), accept_revision: true, read_again: true },
             Mark::Discard { id: id() },
         ] {
             let headers = mark.headers();

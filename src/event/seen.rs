@@ -76,6 +76,22 @@ impl Seen {
         marker
     }
 
+    /// The same marker for a body that was set aside under the digest of bytes nobody could read, and can be read now; none
+    /// where it was not, or was decided on already as what it is.
+    #[must_use]
+    pub fn read_again(&self, bytes: &Sha256, body: Sha256) -> Option<Self> {
+        let is_open = matches!(self.fate(&body), None | Some(SeenState::Quarantined));
+        if !is_open || body == *bytes || self.fate(bytes).is_none() {
+            return None;
+        }
+        let mut marker = self.clone();
+        marker.body_sha256.retain(|known| *known != body);
+        let known =
+            marker.body_sha256.iter_mut().chain(marker.decided.iter_mut().map(|decided| &mut decided.body_sha256));
+        known.filter(|known| **known == *bytes).for_each(|known| *known = body);
+        Some(marker)
+    }
+
     /// Topic (without prefix) and key of each record of the id, the first body's first.
     pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
         let first = (self.record_topic.as_deref(), self.record_key.as_deref());

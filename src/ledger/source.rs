@@ -45,6 +45,8 @@ struct Body {
     /// Whether the router has committed all of its rows.
     is_done: bool,
     fate: Option<SeenState>,
+    /// The digest of its row's bytes, where the router could not decode them and set them aside as that.
+    bytes: Option<Sha256>,
     /// What quarantine says last: nothing, that it waits, or what became of it.
     aside: Option<Option<RouterOutcome>>,
     records: u64,
@@ -72,6 +74,8 @@ pub(super) struct SourceLedger {
     undecodable: HashMap<(i32, i64), bool>,
     aside: HashSet<(i32, i64)>,
     rows: u64,
+    /// Operators' rows that are no envelope.
+    operators: u64,
     faults: Vec<Fault>,
 }
 
@@ -86,6 +90,7 @@ impl SourceLedger {
             undecodable: HashMap::new(),
             aside: HashSet::new(),
             rows: 0,
+            operators: 0,
             faults: Vec::new(),
         }
     }
@@ -99,7 +104,12 @@ impl SourceLedger {
         let Received { partition, offset, event, is_whole, is_marked, is_done } = row;
         let Some((event_id, sha256, received_at)) = event else {
             self.rows += 1;
-            self.undecodable.insert((partition, offset), is_done);
+            // An operator's row repeats what stands before it.
+            if is_marked {
+                self.operators += 1;
+            } else {
+                self.undecodable.insert((partition, offset), is_done);
+            }
             return;
         };
         // An operator's row repeats the event, with its time.
@@ -124,6 +134,7 @@ impl SourceLedger {
                 marked: 0,
                 is_done: true,
                 fate: None,
+                bytes: None,
                 aside: None,
                 records: 0,
                 is_earlier: false,
@@ -158,9 +169,15 @@ impl SourceLedger {
         if self.undecodable.contains_key(&place) {
             self.aside.insert(place);
         }
-        let event = self.events.get_mut(event_id);
-        if let Some(body) = event.and_then(|event| event.bodies.iter_mut().find(|body| body.sha256 == *sha256)) {
-            body.aside = Some(settled.and_then(RouterOutcome::from_name));
+        let bodies = self.events.get_mut(event_id).map(|event| event.bodies.iter_mut());
+        for body in bodies.into_iter().flatten() {
+            // The schema of a row may be known by now, and was not when the router read it.
+            if body.sha256 != *sha256 && body.first == place {
+                body.bytes = Some(*sha256);
+            }
+            if body.sha256 == *sha256 || body.bytes == Some(*sha256) {
+                body.aside = Some(settled.and_then(RouterOutcome::from_name));
+            }
         }
     }
 
@@ -197,7 +214,7 @@ impl SourceLedger {
 
     /// The sums, and what is not among them.
     pub(super) fn close(mut self) -> (SourceSums, Vec<Fault>) {
-        let mut sums = SourceSums { rows: self.rows, ..SourceSums::default() };
+        let mut sums = SourceSums { rows: self.rows, operators: self.operators, ..SourceSums::default() };
         for (place, is_done) in &self.undecodable {
             match (self.aside.contains(place), is_done) {
                 (true, _) => sums.quarantined += 1,

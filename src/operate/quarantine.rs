@@ -1,7 +1,7 @@
 //! Events in quarantine: which wait, and an operator's word on them, written back to `received.<source>`.
 //!
 //! The quarantined envelope goes back unchanged, body and evidence with it, to the very partition it came from: there
-//! stands its id's marker. The router decides; see its table.
+//! stands its id's marker. What could not be decoded goes back as the bytes it was. The router decides; see its table.
 
 use std::collections::HashSet;
 
@@ -19,6 +19,7 @@ use crate::kafka::group::Incoming;
 use crate::kafka::headers::Headers;
 use crate::kafka::layout::{Encoders, Ground};
 use crate::kafka::produce::Outgoing;
+use crate::outcome::QuarantineReason;
 use crate::topics;
 
 /// An event that waits in quarantine, without its body.
@@ -139,13 +140,25 @@ fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
     audit::entry(audit::actor(), action, selection.subject(events), &detail)
 }
 
-/// The envelope as it was, marked, for the partition where the marker of its id stands.
+/// The envelope as it was, marked, for the partition where the marker of its id stands; to be decided again, the bytes that
+/// were no envelope.
 fn marked(ground: &Ground, encoders: &Encoders, aside: &Quarantined, mark: &Mark) -> Result<Outgoing, AvroError> {
     let envelope = &aside.envelope;
     let topic = topics::received(&envelope.source);
     let headers = Headers::of_received(envelope, None);
+    let was_undecodable = envelope.unusable.as_deref() == Some(QuarantineReason::Undecodable.name());
+    let (value, mark) = match mark {
+        // Where the bytes are kept in `received` alone, there are none here.
+        Mark::Replay { id, accept_revision, .. }
+            if was_undecodable && Sha256::of(&envelope.body) == envelope.body_sha256 =>
+        {
+            let mark = Mark::Replay { id: id.clone(), accept_revision: *accept_revision, read_again: true };
+            (envelope.body.to_vec(), mark)
+        }
+        _ => (encoders.of(&topic).ok_or_else(|| AvroError::Unknown(topic.clone()))?.encode(envelope)?, mark.clone()),
+    };
     Ok(Outgoing {
-        value: encoders.of(&topic).ok_or_else(|| AvroError::Unknown(topic.clone()))?.encode(envelope)?,
+        value,
         topic: ground.cluster.topic(&topic),
         partition: Some(aside.received_partition),
         key: envelope.event_id.clone().into_bytes(),

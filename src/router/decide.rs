@@ -7,6 +7,9 @@
 //! | replay | as its body says | duplicate | as its body says | `body_mismatch` again; where it is accepted as a revision, as its body says |
 //! | discard | discarded | duplicate | discarded | discarded |
 //!
+//! A row that was set aside undecoded, and can be decoded at its replay, is decided on as what it is then: its body takes
+//! the place of its bytes in the marker ([`Seen::read_again`]).
+//!
 //! "As its body says": routed, set aside with a reason, or a provider's test. A record written and an event let go on an
 //! operator's word start the dedupe window of their id anew, so that the word repeated later is a duplicate too. What
 //! was discarded stays so.

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::batch::{Why, Writer, passed_on};
+use super::batch::{Why, Writer, passed_on, undecodable};
 use super::decide::{Decision, Question, decide};
 use super::error::Again;
 use super::serve::{Row, Serving, Task};
 use super::state::{Overlay, Share};
-use crate::event::{Envelope, Timestamp};
+use crate::event::{Envelope, Mark, Sha256, Timestamp};
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::transaction::TransactionError;
 use crate::lifecycle::failpoint;
@@ -121,7 +121,10 @@ impl Serving<'_> {
                     continue;
                 }
             };
-            let seen = self.state.get(overlay, share, &envelope.event_id, now)?;
+            let mut seen = self.state.get(overlay, share, &envelope.event_id, now)?;
+            let bytes = read_again(task, incoming);
+            let as_read = bytes.zip(seen.as_deref()).and_then(|(b, seen)| seen.read_again(&b, envelope.body_sha256));
+            seen = as_read.map(Cow::Owned).or(seen);
             let question = Question { envelope, mark: mark.as_ref(), seen: seen.as_deref(), now };
             let mut decision = decide(&question, &self.router.mapper);
             if let Decision::Route(record, _) = &decision {
@@ -149,6 +152,12 @@ impl Serving<'_> {
                 let whole = self.whole(task, envelope, incoming);
                 transactions.send(&writer.quarantined(&whole, &why, incoming, now)?)?;
             }
+            if bytes.is_some() {
+                // It waited under the name of its bytes.
+                let bytes = undecodable(incoming, &share.source, now);
+                let why = Why { reason: outcome.name(), detail: None, settled: Some(outcome.name()) };
+                transactions.send(&writer.quarantined(&bytes, &why, incoming, now)?)?;
+            }
             if let Some(seen) = decision.into_marker() {
                 transactions.send_followed(&writer.seen(&share.source, envelope, &seen, incoming)?)?;
                 overlay.put(share, &envelope.event_id, seen);
@@ -156,4 +165,10 @@ impl Serving<'_> {
         }
         Ok(outcomes)
     }
+}
+
+/// The digest under which a row was set aside when it could not be decoded; none where that was not so, or still is.
+fn read_again(task: &Task, incoming: &Incoming) -> Option<Sha256> {
+    let read = matches!(task, Task::Decide(_, Some(Mark::Replay { read_again: true, .. })));
+    read.then(|| Sha256::of(incoming.value.as_deref().unwrap_or_default()))
 }

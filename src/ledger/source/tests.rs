@@ -117,6 +117,49 @@ fn a_later_body_that_an_operator_took_is_an_event_of_its_own() {
     assert_eq!((wrong(&faults), sums.routed, sums.operators, sums.quarantined), (vec![], 2, 1, 0));
 }
 
+/// The router set it aside as bytes; who reads it now knows its schema.
+#[test]
+fn what_can_be_decoded_by_now_is_found_where_it_was_set_aside() {
+    // What an operator's row is by now, what quarantine and the marker then say, and the sums.
+    type Said<'a> = (Option<&'a str>, Option<(&'a str, Seen)>, [u64; 4]);
+    let cases: [Said<'_>; 3] = [
+        (None, None, [0, 1, 0, 0]),
+        (Some("frame"), Some(("discarded", marker(SeenState::Discarded, &["frame"]))), [0, 0, 1, 1]),
+        (Some("a"), Some(("routed", marker(SeenState::Routed, &["a"]))), [1, 0, 0, 1]),
+    ];
+    for (operators, settled, [routed, quarantined, discarded, marked]) in cases {
+        let mut ledger = ledger();
+        ledger.received(row(0, "e1", "a"));
+        if let Some(name) = operators {
+            ledger.received(Received { is_marked: true, ..row(1, "e1", name) });
+        }
+        let aside = marker(SeenState::Quarantined, &["frame"]);
+        ledger.seen("e1", settled.as_ref().map_or(&aside, |(_, marker)| marker));
+        ledger.quarantined("e1", &body("frame"), (0, 0), None);
+        if let Some((outcome, _)) = &settled {
+            ledger.quarantined("e1", &body("frame"), (0, 1), Some(outcome));
+        }
+        if routed > 0 {
+            ledger.quarantined("e1", &body("a"), (0, 1), Some("routed"));
+            ledger.record(&tie("e1", "a", 0));
+        }
+        let (sums, faults) = ledger.close();
+        assert_eq!(wrong(&faults), []);
+        let expected =
+            SourceSums { rows: 1 + marked, routed, quarantined, discarded, operators: marked, ..SourceSums::default() };
+        assert_eq!(sums, expected);
+    }
+    // An operator's row that nobody can decode yet.
+    let mut ledger = ledger();
+    ledger.received(Received { event: None, ..row(0, "", "") });
+    ledger.received(Received { event: None, is_marked: true, ..row(1, "", "") });
+    ledger.quarantined("e1", &body("frame"), (0, 0), None);
+    ledger.quarantined("e1", &body("frame"), (0, 1), None);
+    let (sums, faults) = ledger.close();
+    let expected = SourceSums { rows: 2, quarantined: 1, operators: 1, ..SourceSums::default() };
+    assert_eq!((wrong(&faults), sums), (vec![], expected));
+}
+
 #[test]
 fn what_does_not_add_up_is_named() {
     use Discrepancy::{BodyHash, Double, Missing, WithoutSource};

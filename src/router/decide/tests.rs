@@ -111,7 +111,7 @@ fn an_id_with_ever_new_bodies_does_not_grow_its_marker_for_ever() {
 const LATER: Timestamp = Timestamp::from_micros(9_000_000);
 
 fn replay(accept_revision: bool) -> Mark {
-    Mark::Replay { id: "op".into(), accept_revision }
+    Mark::Replay { id: "op".into(), accept_revision, read_again: false }
 }
 
 fn discard() -> Mark {
@@ -208,6 +208,57 @@ fn what_still_cannot_be_routed_stays_aside_with_its_new_reason() {
     let question = Question { envelope: &event, mark: None, seen: None, now: NOW };
     let fresh = question.too_large().into_marker().unwrap();
     assert_eq!(fresh.fate(&event.body_sha256), Some(SeenState::Quarantined));
+}
+
+/// Set aside as bytes that nobody could read; read again, it is what it then is.
+#[test]
+fn what_can_be_decoded_at_its_replay_takes_the_place_of_its_bytes() {
+    use SeenState as S;
+    let event = envelope("bank_feed.synced", BODY);
+    let (bytes, body, other) = (Sha256::of(b"\0\0\0\0\x07..."), event.body_sha256, Sha256::of(b"other"));
+    let marker = |state, known: &[Sha256], decided: &[(Sha256, S)]| {
+        let decided = decided.iter().map(|(body_sha256, state)| DecidedBody {
+            body_sha256: *body_sha256,
+            state: *state,
+            record_topic: None,
+            record_key: None,
+        });
+        let (body_sha256, decided) = (known.to_vec(), decided.collect());
+        Seen { state, body_sha256, first_routed_at: NOW, record_topic: None, record_key: None, decided }
+    };
+    // Known as; what the marker is then, where it changes; what a replay comes to.
+    let table = [
+        (marker(S::Quarantined, &[bytes], &[]), Some(vec![body]), RouterOutcome::Routed),
+        // The provider has repeated it since.
+        (marker(S::Quarantined, &[bytes, body], &[]), Some(vec![body]), RouterOutcome::Routed),
+        (marker(S::Quarantined, &[body, bytes], &[]), Some(vec![body]), RouterOutcome::Routed),
+        // And an operator has taken or refused that.
+        (marker(S::Quarantined, &[bytes, body], &[(body, S::Routed)]), None, RouterOutcome::Duplicate),
+        (marker(S::Routed, &[body, bytes], &[]), None, RouterOutcome::Duplicate),
+        (marker(S::Discarded, &[bytes], &[]), Some(vec![body]), RouterOutcome::Duplicate),
+        (
+            marker(S::Routed, &[other, bytes], &[(bytes, S::Discarded)]),
+            Some(vec![other, body]),
+            RouterOutcome::Duplicate,
+        ),
+        // Another body of an id that was taken with one.
+        (marker(S::Routed, &[other, bytes], &[]), Some(vec![other, body]), RouterOutcome::Quarantined),
+        // Never set aside as bytes.
+        (marker(S::Quarantined, &[other], &[]), None, RouterOutcome::Quarantined),
+    ];
+    for (seen, expected, outcome) in table {
+        let as_read = seen.read_again(&bytes, body);
+        assert_eq!(as_read.as_ref().map(|marker| marker.body_sha256.clone()), expected, "{seen:?}");
+        let seen = as_read.unwrap_or(seen);
+        let decision = asked(&event, Some(&replay(false)), Some(&seen), LATER);
+        assert_eq!(decision.outcome(), outcome, "{seen:?}");
+        if let Decision::Route(_, marker) = decision {
+            assert_eq!(asked(&event, None, Some(&marker), LATER), Decision::Duplicate);
+            assert_eq!(marker.read_again(&bytes, body), None, "once");
+        }
+    }
+    let still = marker(S::Quarantined, &[bytes], &[]);
+    assert_eq!(still.read_again(&bytes, bytes), None, "cannot be decoded yet");
 }
 
 fn detail(decision: &Decision) -> Option<String> {

@@ -99,7 +99,7 @@ async fn what_was_set_aside_is_routed_once_when_it_can_be() {
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(1), ""), "{nothing:?}");
     // Whatever comes back of it later.
     let value = installation.encoders.of("received.accbooks").unwrap().encode(&moon).unwrap();
-    let mark = Mark::Replay { id: "again".to_owned(), accept_revision: true };
+    let mark = Mark::Replay { id: "again".to_owned(), accept_revision: true, read_again: false };
     let headers = mark.headers().into_iter().fold(Headers::default(), |headers, (n, v)| headers.with(n, v));
     let topic = installation.ground.cluster.topic("received.accbooks");
     let row = Outgoing { topic, partition: None, key: b"e1".to_vec(), value, headers, timestamp_ms: None };
