@@ -33,10 +33,12 @@ use super::state::{Board, Gauges, TargetState};
 use super::tally::Tally;
 use super::task::{Reader, Task};
 use crate::config;
+use crate::kafka::admin::AdminError;
 use crate::kafka::group::{GroupError, Incoming, Member, Partition, Start};
 use crate::kafka::layout::Ground;
 use crate::kafka::leftovers::Reach;
 use crate::kafka::retire::retire;
+use crate::kafka::standing;
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::targets::Client;
 use crate::topics;
@@ -166,6 +168,12 @@ impl From<TransactionError> for Interrupt {
     }
 }
 
+impl From<AdminError> for Interrupt {
+    fn from(error: AdminError) -> Self {
+        Self::Again { why: error.to_string(), fenced: false }
+    }
+}
+
 impl From<GroupError> for Interrupt {
     fn from(error: GroupError) -> Self {
         match error {
@@ -268,7 +276,8 @@ impl Worker {
             config::Start::Earliest => Start::Earliest,
             config::Start::At(time) => Start::At(time.as_millisecond()),
         };
-        let mut member = Member::join(cluster, &id, &self.s.instance, &topics, start)?;
+        let instance = standing::name(self.s.ground.admin(), &self.s.instance, &topics)?;
+        let mut member = Member::join(cluster, &id, &instance, &topics, start)?;
         // What an operator asked for is done, whenever the target begins with its records.
         member.start_earliest(&self.redeliver);
         member.in_transactions(&self.s.target.records.iter().map(|name| cluster.topic(name)).collect::<Vec<_>>());

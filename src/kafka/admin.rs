@@ -1,6 +1,6 @@
 //! Topics as they should be: created where missing, compared where they exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::complaints::Complaints;
 use super::group::Partition;
 use super::report::{Existing, Fault, Report, compare, compare_pairs, is_config};
 use super::sight::CUT_OFF;
+use super::standing::instance_of;
 use crate::topics::{Cleanup, MAX_RECORD_BYTES, Partitions, Topic};
 
 /// Between two looks for topics just created.
@@ -33,12 +34,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For taking over what the library has said meanwhile; a poll without time takes one line of many.
 const HEAR: Duration = Duration::from_millis(5);
-
-/// The instance behind a static member's id.
-fn instance_of(member: &str) -> &str {
-    const UUID: usize = "-00000000-0000-0000-0000-000000000000".len();
-    member.len().checked_sub(UUID).and_then(|at| member.get(..at)).unwrap_or(member)
-}
 
 /// Creates and checks topics.
 pub struct Admin {
@@ -134,9 +129,10 @@ impl Admin {
         let clients = self.clients();
         let list = clients.looker.client().fetch_group_list(Some(&name), REQUEST_TIMEOUT);
         let list = list.map_err(|cause| self.away(&clients, &format!("list the members of {name}"), &cause))?;
-        // The broker makes the id of a static member: `<instance>-<uuid>`.
         let members = list.groups().iter().flat_map(|group| group.members());
-        Ok(members.map(|member| instance_of(member.id()).to_owned()).collect())
+        // For a session's time an instance may be a member under an earlier name, too.
+        let instances: BTreeSet<&str> = members.map(|member| instance_of(member.id())).collect();
+        Ok(instances.into_iter().map(str::to_owned).collect())
     }
 
     /// An administrator of this cluster; `partitions` and `replication` are for topics it creates.

@@ -11,6 +11,7 @@
 //! | `registry` | Confluent's REST API: subjects, ids, compatibility |
 //! | `codec` | Confluent's wire format over `avro` |
 //! | `group` | a consumer-group member whose start offsets are explicit |
+//! | `standing` | under which names instances are members of groups |
 //! | `assigned` | partitions read from given offsets, outside of any group |
 //! | `lookup` | single records read from where they stand |
 //! | `places` | where a time's records begin, and how far a group has come |
@@ -43,6 +44,7 @@ pub mod report;
 pub mod restore;
 pub mod retire;
 mod sight;
+pub mod standing;
 pub mod transaction;
 
 pub use rdkafka::types::RDKafkaErrorCode;

@@ -1,6 +1,7 @@
 //! What ends the router.
 
 use super::state::StoreError;
+use crate::kafka::admin::AdminError;
 use crate::kafka::group::GroupError;
 use crate::kafka::identity::IdentityError;
 use crate::kafka::layout::LayoutError;
@@ -40,6 +41,9 @@ pub(super) enum Again {
     /// Its store on disk is of no use.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cluster does not say which partitions there are.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The topics' identities could not be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Again;
 use super::run::Router;
-use crate::event::Sha256;
 use crate::kafka::group::{Incoming, Partition};
 use crate::kafka::identity::{self, Identity, IdentityError};
 use crate::kafka::partition::of_key;
@@ -60,22 +59,6 @@ impl Places {
     pub(super) fn elsewhere(&self, row: &Incoming) -> Option<i32> {
         place(row.key.as_deref(), row.partition.number, *self.0.get(&row.partition.topic)?)
     }
-}
-
-/// Which partitions there are to read, in a few letters. Part of the name under which a router joins the group: one that
-/// comes back under its old name is given what it had, and with partitions added meanwhile nobody would read those, nor
-/// what it reads now where its sources are others.
-///
-/// # Errors
-/// When the cluster is away.
-pub(super) fn partitions(router: &Router) -> Result<String, Again> {
-    let mut all = String::new();
-    for (source, _) in &router.settings.sources {
-        let name = topics::received(source);
-        let count = router.ground.partitions_of(&name).map_err(IdentityError::from)?.len();
-        all.push_str(&format!("{name} {count}\n"));
-    }
-    Ok(Sha256::of(all.as_bytes()).to_string().chars().take(8).collect())
 }
 
 /// Where a row with this key belongs, unless it stands there. One without a key may stand anywhere there are markers.

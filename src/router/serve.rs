@@ -19,6 +19,7 @@ use crate::event::{Envelope, MAX_EVENT_ID_BYTES, MAX_EVENT_TYPE_BYTES, Mark, Tim
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled, Start};
 use crate::kafka::retire::retire;
+use crate::kafka::standing;
 use crate::kafka::transaction::Transactions;
 use crate::lifecycle::failpoint;
 use crate::topics;
@@ -92,7 +93,7 @@ impl<'a> Serving<'a> {
         };
         // Both before it joins: whatever an earlier incarnation left open has ended.
         let transactions = [open(&id)?, open(&format!("{id}.1"))?];
-        let instance = format!("{}.{}", router.role.instance, super::places::partitions(router)?);
+        let instance = standing::name(router.ground.admin(), &router.role.instance, &router.received)?;
         let mut member = Member::join(cluster, topics::ROUTERS, &instance, &router.received, Start::Earliest)?;
         let (ground, window) = (Arc::clone(&router.ground), settings.dedupe_window);
         member.unless(Box::new(move |without| super::open::forgotten(&ground, window, without)));

@@ -144,3 +144,26 @@ async fn what_one_instance_is_told_to_wait_all_wait() {
     }
     assert_in_order(&target.requests());
 }
+
+/// A member that comes back within its session is given what it had, unless it asks under another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_records_were_swapped_reads_the_new_ones() {
+    let target = FaultyTarget::start(|_| Reply::Status(200)).await;
+    let mut installation = install(&webhook("erp", &target.url, QUICK)).await;
+    produce(&installation, [invoice("inv-00", 0)]).await;
+    let role = start(&installation);
+    eventually("the invoice is taken", || target.taken().len() == 1).await;
+    stop(&installation, role).await;
+
+    installation.config.targets.get_mut("erp").unwrap().records = vec!["feeds".to_owned()];
+    installation.stop = tokio_util::sync::CancellationToken::new();
+    produce_to(&installation, "feeds", [("accelex/f".to_owned(), b"no Avro at all".to_vec())]).await;
+    let role = start(&installation);
+    let read = async {
+        while dead_letters(&installation).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("the feed's row is read");
+    stop(&installation, role).await;
+}
