@@ -173,7 +173,9 @@ pub struct Member {
     objects: Option<Box<Objection>>,
     /// Topics that nothing but transactions write to.
     in_transactions: Vec<String>,
-    /// Where the present assignment begins in place of its committed offset.
+    /// Where the present assignment begins.
+    begins: BTreeMap<Partition, i64>,
+    /// Where that is not the committed offset.
     skipped: BTreeMap<Partition, i64>,
     /// An assignment whose offsets could not be read yet.
     gaining: Option<Vec<Partition>>,
@@ -219,7 +221,8 @@ impl Member {
         let topic = topics.first().cloned().unwrap_or_default();
         let (now, group) = (Instant::now(), group.to_owned());
         let (sight, waits) = (Sight::new(now), Some(now));
-        let (whole, in_transactions, skipped) = (None, Vec::new(), BTreeMap::new());
+        let (whole, in_transactions) = (None, Vec::new());
+        let (begins, skipped) = (BTreeMap::new(), BTreeMap::new());
         let (objects, gaining, proof) = (None, None, None);
         Ok(Self {
             consumer,
@@ -228,6 +231,7 @@ impl Member {
             whole,
             objects,
             in_transactions,
+            begins,
             skipped,
             gaining,
             proof,
@@ -261,6 +265,29 @@ impl Member {
     #[must_use]
     pub fn skipped(&self, partition: &Partition) -> Option<i64> {
         self.skipped.get(partition).copied()
+    }
+
+    /// Where each partition of the present assignment was begun.
+    #[must_use]
+    pub const fn begins(&self) -> &BTreeMap<Partition, i64> {
+        &self.begins
+    }
+
+    /// Of partitions with the offset behind the last record that was taken, or where they were begun: those that were read
+    /// beyond it, and how far. What stands between were ends of transactions, and what these aborted. Not to be asked of
+    /// one that went back, until a record of it was taken again: until then the client tells of the time before.
+    ///
+    /// # Errors
+    /// When the client is broken.
+    pub fn beyond(&self, taken: &BTreeMap<Partition, i64>) -> Result<Vec<(Partition, i64)>, GroupError> {
+        let positions = self.consumer.position().map_err(|cause| self.broken(cause))?;
+        let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(at) => {
+                Some((Partition { topic: element.topic().to_owned(), number: element.partition() }, at))
+            }
+            _ => None,
+        });
+        Ok(known.filter(|(partition, at)| taken.get(partition).is_some_and(|next| next < at)).collect())
     }
 
     /// Waits up to `wait` for what comes next.
@@ -389,8 +416,8 @@ impl Member {
             return Err(GroupError::Forgotten { group: self.group.clone(), detail });
         }
         match objection.and_then(|_| self.assign(&gaining)) {
-            Ok(skipped) => {
-                self.skipped = skipped;
+            Ok(begun) => {
+                (self.begins, self.skipped) = (begun.at, begun.skipped);
                 self.proof = self.consumer.group_metadata().map(Arc::new);
                 self.waits = None;
                 Ok(Polled::Gained(gaining))

@@ -69,6 +69,8 @@ pub(super) struct Serving<'a> {
     filling: BTreeMap<Share, Partition>,
     /// Rows whose schema is being asked for.
     pub(super) held: Held,
+    /// Behind the last row that was written of each partition, or where it was begun; none where rows are read anew.
+    pub(super) taken: BTreeMap<Partition, i64>,
     /// When the last batch was closed.
     closed: Instant,
     /// When the refill began.
@@ -106,6 +108,7 @@ impl<'a> Serving<'a> {
             refill: None,
             filling: BTreeMap::new(),
             held: Held::default(),
+            taken: BTreeMap::new(),
             closed: Instant::now(),
             began: Instant::now(),
             places,
@@ -134,7 +137,9 @@ impl<'a> Serving<'a> {
     fn work(&mut self) -> Result<(), Again> {
         while !self.router.role.stop.is_cancelled() {
             let rows = self.collect()?;
-            if !rows.is_empty() {
+            if rows.is_empty() {
+                self.pass_ends()?;
+            } else {
                 failpoint("router.after_poll");
                 self.write(rows)?;
             }
@@ -170,6 +175,7 @@ impl<'a> Serving<'a> {
                     rows.clear();
                     self.refill = None;
                     self.filling.clear();
+                    self.taken.clear();
                     self.held.let_go();
                     self.joined = false;
                     self.member.release()?;
@@ -192,6 +198,7 @@ impl<'a> Serving<'a> {
     fn gain(&mut self, partitions: Vec<Partition>) -> Result<(), Again> {
         self.joined = true;
         self.away.set(None);
+        self.taken = self.member.begins().clone();
         self.member.pause(&partitions)?;
         // Markers are moved by who holds all partitions: from now on, and until they are given back, nobody does.
         self.places.confirm(self.router, partitions.iter().map(|partition| self.router.source_of(partition)))?;
@@ -268,6 +275,7 @@ impl<'a> Serving<'a> {
         };
         self.member.pause([&incoming.partition])?;
         self.member.rewind([(&incoming.partition, incoming.offset + 1)])?;
+        self.taken.remove(&incoming.partition);
         self.held.keep(incoming, schema, &ground.registry, runtime);
         Ok(None)
     }

@@ -10,7 +10,7 @@ use super::error::Again;
 use super::serve::{Row, Serving, Task};
 use super::state::{Overlay, Share};
 use crate::event::{Envelope, Mark, Sha256, Timestamp};
-use crate::kafka::group::{Incoming, Partition};
+use crate::kafka::group::{Incoming, Membership, Partition};
 use crate::kafka::transaction::TransactionError;
 use crate::lifecycle::failpoint;
 use crate::outcome::RouterOutcome;
@@ -31,9 +31,7 @@ impl Serving<'_> {
         let mut overlay = Overlay::default();
         let written = self.write_rows(&rows, &mut overlay).and_then(|outcomes| {
             failpoint("router.after_produce");
-            self.transactions().offsets(next.iter().map(|(p, o)| (*p, *o)), &metadata)?;
-            failpoint("router.after_offsets");
-            self.transactions().commit(&|why| self.lost_sight(why))?;
+            self.commit(next.iter().map(|(p, o)| (*p, *o)), &metadata)?;
             failpoint("router.after_commit");
             Ok(outcomes)
         });
@@ -41,6 +39,12 @@ impl Serving<'_> {
             Ok(outcomes) => {
                 self.state.merge(&overlay, &self.last_markers())?;
                 failpoint("router.after_state");
+                for (partition, next) in next {
+                    match self.taken.get_mut(partition) {
+                        Some(taken) => *taken = next,
+                        None => drop(self.taken.insert(partition.clone(), next)),
+                    }
+                }
                 self.count(&rows, outcomes);
                 Ok(())
             }
@@ -52,6 +56,7 @@ impl Serving<'_> {
                 for (partition, offset) in &held {
                     first.entry(partition).or_insert(*offset);
                 }
+                self.taken.retain(|partition, _| !first.contains_key(partition));
                 self.member.rewind(first)?;
                 self.member.resume(held.iter().map(|(partition, _)| partition))?;
                 // What was held is asked for again: whatever it waited for is not known any more.
@@ -65,6 +70,37 @@ impl Serving<'_> {
                 Err(other)
             }
         }
+    }
+
+    /// Commits offsets with what the open transaction has.
+    fn commit<'p>(
+        &self,
+        next: impl IntoIterator<Item = (&'p Partition, i64)>,
+        metadata: &Arc<Membership>,
+    ) -> Result<(), TransactionError> {
+        self.transactions().offsets(next, metadata)?;
+        failpoint("router.after_offsets");
+        self.transactions().commit(&|why| self.lost_sight(why))
+    }
+
+    /// Commits how far partitions were read where nothing but ends of transactions came: an operator's, or of rows passed
+    /// on. Retention deletes such an end with all before it, and an offset that was committed in front of it is out of
+    /// range then, as one is behind which rows are missing. To be called where every row that was taken is written.
+    pub(super) fn pass_ends(&mut self) -> Result<(), Again> {
+        let Some(metadata) = self.member.metadata().cloned() else { return Ok(()) };
+        let beyond = self.member.beyond(&self.taken)?;
+        if beyond.is_empty() {
+            return Ok(());
+        }
+        self.turn();
+        self.transactions().begin()?;
+        match self.commit(beyond.iter().map(|(partition, next)| (partition, *next)), &metadata) {
+            Ok(()) => self.taken.extend(beyond),
+            // The next look finds them again.
+            Err(TransactionError::Abort { .. }) => self.transactions().abort()?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Counts outcomes, a batch at once: to find a counter by its labels costs more than to count.

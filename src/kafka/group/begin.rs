@@ -21,6 +21,14 @@ impl From<KafkaError> for NotYet {
     }
 }
 
+/// Where an assignment begins.
+pub(super) struct Begun {
+    /// Each partition.
+    pub(super) at: BTreeMap<Partition, i64>,
+    /// Those that begin behind their committed offset.
+    pub(super) skipped: BTreeMap<Partition, i64>,
+}
+
 impl Member {
     /// Why partitions that the group has no offset in may not be begun, if they may not.
     pub(super) fn objection(&self, gaining: &[Partition]) -> Result<Option<String>, NotYet> {
@@ -40,12 +48,13 @@ impl Member {
     }
 
     /// Takes an assignment at the committed offsets, or where the group begins. That is committed at once: "now" must not
-    /// mean a later now after a restart. Tells which partitions begin behind theirs.
-    pub(super) fn assign(&self, gaining: &[Partition]) -> Result<BTreeMap<Partition, i64>, NotYet> {
+    /// mean a later now after a restart.
+    pub(super) fn assign(&self, gaining: &[Partition]) -> Result<Begun, NotYet> {
         let committed = self.consumer.committed_offsets(list(gaining), REQUEST_TIMEOUT)?;
         let mut assignment = TopicPartitionList::new();
         let mut fresh = TopicPartitionList::new();
-        let (mut begun, mut skipped) = (BTreeMap::new(), BTreeMap::new());
+        let mut begun = BTreeMap::new();
+        let (mut at, mut skipped) = (BTreeMap::new(), BTreeMap::new());
         for element in committed.elements() {
             element.error()?;
             let (topic, number) = (element.topic(), element.partition());
@@ -73,6 +82,7 @@ impl Member {
                 }
             };
             assignment.add_partition_offset(topic, number, Offset::Offset(offset))?;
+            at.insert(Partition { topic: topic.to_owned(), number }, offset);
         }
         self.consumer.assign(&assignment)?;
         // The client takes a pause of an earlier assignment over into this one.
@@ -80,7 +90,7 @@ impl Member {
         if fresh.count() > 0 {
             self.consumer.commit(&fresh, CommitMode::Sync)?;
         }
-        Ok(skipped)
+        Ok(Begun { at, skipped })
     }
 
     /// Where the group begins with the partitions of a topic that it does not know; nothing of those that have to be read

@@ -50,6 +50,7 @@
 //!   transaction of its record, as for a key that was never seen; rows behind it find it there.
 //! - A second process of the same instance: InitProducerId comes before all else and leaves its predecessor nothing to
 //!   write, as a crash does. So is a commit with unknown outcome: the router starts over.
+//! - Offsets committed where nothing but ends of transactions came: no row stands between the offset before and that one.
 //! - Aborted records, and positions taken by control records: no comparison of positions depends on them.
 //! - A record that arrives between an abort at the coordinator and its marker on the partition: a broker takes it and
 //!   the marker ends it; here it is refused.
