@@ -1,6 +1,7 @@
 //! The router on real Kafka: what goes in as `received` comes out once, as what it should.
 #![expect(clippy::unwrap_used, reason = "the lint's allowance for tests does not reach their helpers")]
 
+mod abort;
 mod ends;
 mod handover;
 mod outage;

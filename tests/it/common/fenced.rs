@@ -1,5 +1,5 @@
 //! A way to a broker that can be as one that was frozen: silent, and then fenced, when it names no broker, not even itself.
-//! Or as one that has just become leader, and tells of an end as it was.
+//! Or as one that has just become leader, and tells of an end as it was; or that refuses what it would take.
 //!
 //! A real broker is so for a moment that no test can choose. Frames are those of [the protocol
 //! guide](https://kafka.apache.org/protocol#protocol_messages); only where answers say the broker is
@@ -33,6 +33,8 @@ pub(crate) const LIST_OFFSETS: i16 = 2;
 pub(crate) const NO_TIME: i64 = -1;
 /// Number of the request for metadata.
 const METADATA: i16 = 3;
+/// Number of the request that adds a group's offsets to a transaction.
+pub(crate) const TXN_OFFSET_COMMIT: i16 = 28;
 /// Number of the request for a group's or a transactional id's broker.
 const FIND_COORDINATOR: i16 = 10;
 /// From this version on the answer about metadata is of the flexible form: tagged fields, compact arrays and strings.
@@ -75,7 +77,13 @@ impl Fenced {
     /// In the next so many answers to such a request that have these numbers in a row: others in their place.
     pub(crate) fn tell<const N: usize>(&self, times: usize, request: i16, told: [i64; N], instead: [i64; N]) {
         let bytes = |numbers: [i64; N]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
-        self.others.lock().unwrap().push(Other { times, request, told: bytes(told), instead: bytes(instead) });
+        self.say(times, request, bytes(told), bytes(instead));
+    }
+
+    /// In the next so many answers to such a request that have these bytes: others in their place, as many.
+    pub(crate) fn say(&self, times: usize, request: i16, told: Vec<u8>, instead: Vec<u8>) {
+        assert_eq!(told.len(), instead.len());
+        self.others.lock().unwrap().push(Other { times, request, told, instead });
     }
 
     /// Whether everything was told that was to be told.
@@ -129,7 +137,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asked: Asked)
     while let Some(frame) = frame(&mut from).await {
         let mut head = Reader(&frame);
         let (key, version, number) = (head.i16(), head.i16(), head.i32());
-        if matches!(key, FETCH | LIST_OFFSETS | METADATA | FIND_COORDINATOR) {
+        if matches!(key, FETCH | LIST_OFFSETS | METADATA | FIND_COORDINATOR | TXN_OFFSET_COMMIT) {
             asked.lock().unwrap().insert(number, (key, version));
         }
         if send(&mut to, &frame).await.is_none() {

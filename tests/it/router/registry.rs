@@ -17,7 +17,7 @@ use crate::common::way::Way;
 use crate::common::{Installation, eventually, install};
 
 /// Registers the envelope's schema with one more field, null by default, and tells its id.
-async fn later_version(installation: &Installation) -> u32 {
+pub(super) async fn later_version(installation: &Installation) -> u32 {
     let mut schema: serde_json::Value = serde_json::from_str(&avro::canonical("Envelope").unwrap()).unwrap();
     let field = serde_json::json!({ "name": "later", "type": ["null", "string"], "default": null });
     schema["fields"].as_array_mut().unwrap().push(field);
@@ -30,7 +30,7 @@ async fn later_version(installation: &Installation) -> u32 {
 }
 
 /// The event as the later version writes it.
-fn of_schema(installation: &Installation, event: &Envelope, schema: u32) -> Vec<u8> {
+pub(super) fn of_schema(installation: &Installation, event: &Envelope, schema: u32) -> Vec<u8> {
     let mut value = installation.encoders.of("received.accbooks").unwrap().encode(event).unwrap();
     value[1..5].copy_from_slice(&schema.to_be_bytes());
     // The new field: null.
@@ -39,7 +39,7 @@ fn of_schema(installation: &Installation, event: &Envelope, schema: u32) -> Vec<
 }
 
 /// Leads to the registry by a way, which is open; closed, it gives each connection this reply.
-fn by_a_way(installation: &mut Installation, reply: Option<&'static [u8]>) -> Way {
+pub(super) fn by_a_way(installation: &mut Installation, reply: Option<&'static [u8]>) -> Way {
     let (address, path) = {
         let url = installation.config.schema_registry.url.clone();
         let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
