@@ -86,7 +86,8 @@ pub(super) async fn execute(config: &Config, command: Command, json: bool) -> Re
     let mut waiting = found(&selection)?;
     if matches!(mark, Mark::Replay { accept_revision: false, .. }) {
         let before = waiting.len();
-        waiting.retain(|aside| aside.reason != QuarantineReason::BodyMismatch.name());
+        // Of bytes nobody knows yet whether they are another body.
+        waiting.retain(|aside| aside.reason != QuarantineReason::BodyMismatch.name() || aside.is_undecodable);
         if before > waiting.len() {
             let left = before - waiting.len();
             eprintln!(

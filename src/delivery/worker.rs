@@ -259,6 +259,14 @@ impl Worker {
     fn session(&mut self, kept: &mut Option<[Transactions; 2]>) -> Result<(), Interrupt> {
         let cluster = &self.s.ground.cluster;
         let id = format!("delivery.{}", self.s.target.name);
+        let topics: Vec<String> = self.s.topics().iter().map(|name| cluster.topic(name)).collect();
+        let start = match self.s.target.start {
+            config::Start::Now => Start::Now,
+            config::Start::Earliest => Start::Earliest,
+            config::Start::At(time) => Start::At(time.as_millisecond()),
+        };
+        // Before what is kept is taken out: a cluster that is away leaves it where it is.
+        let instance = standing::name(self.s.ground.admin(), &self.s.instance, &topics)?;
         let transactions = match kept.take() {
             Some(transactions) => transactions,
             None => {
@@ -270,13 +278,6 @@ impl Worker {
                 [open(0)?, open(1)?]
             }
         };
-        let topics: Vec<String> = self.s.topics().iter().map(|name| cluster.topic(name)).collect();
-        let start = match self.s.target.start {
-            config::Start::Now => Start::Now,
-            config::Start::Earliest => Start::Earliest,
-            config::Start::At(time) => Start::At(time.as_millisecond()),
-        };
-        let instance = standing::name(self.s.ground.admin(), &self.s.instance, &topics)?;
         let mut member = Member::join(cluster, &id, &instance, &topics, start)?;
         // What an operator asked for is done, whenever the target begins with its records.
         member.start_earliest(&self.redeliver);

@@ -274,8 +274,9 @@ impl Member {
     }
 
     /// Of partitions with the offset behind the last record that was taken, or where they were begun: those that were read
-    /// beyond it, and how far. What stands between were ends of transactions, and what these aborted. Not to be asked of
-    /// one that went back, until a record of it was taken again: until then the client tells of the time before.
+    /// beyond it, and how far. What stands between were ends of transactions, and what these aborted. To be asked where
+    /// every record that was polled is counted in: one that was polled and put by would be passed over. Of a partition that
+    /// went back nothing is told until something of it was polled again.
     ///
     /// # Errors
     /// When the client is broken.

@@ -98,7 +98,7 @@ pub fn read(
 ) -> Result<u64, RestoreError> {
     let what = || format!("{} partitions of {topic}", from.len());
     let failed = |cause| RestoreError::Kafka { what: what(), cause };
-    let mut unended = begin(cluster, topic, from, &mut each)?;
+    let mut unended = begin(cluster, topic, from, patience, stop, &mut each)?;
     if unended.is_empty() {
         return Ok(0);
     }
@@ -113,7 +113,11 @@ pub fn read(
             let mut stable = TopicPartitionList::new();
             for number in held.clone() {
                 // Under read_committed the client's "high watermark" is the last stable offset.
-                let passed = committed.fetch_watermarks(topic, number, REQUEST_TIMEOUT).map_err(failed)?.1;
+                let passed = match committed.fetch_watermarks(topic, number, REQUEST_TIMEOUT) {
+                    Ok((_, passed)) => passed,
+                    Err(cause) if is_not_yet(&cause) && heard.elapsed() < patience => continue,
+                    Err(cause) => return Err(failed(cause)),
+                };
                 if let Some(partition) = unended.get(&number).filter(|partition| passed >= partition.end) {
                     held.remove(&number);
                     stable.add_partition_offset(topic, number, Offset::Offset(partition.at)).map_err(failed)?;
@@ -169,14 +173,24 @@ fn begin(
     cluster: &Cluster,
     topic: &str,
     from: &BTreeMap<i32, Option<i64>>,
+    patience: Duration,
+    stop: &dyn Fn() -> bool,
     each: &mut impl FnMut(Read),
 ) -> Result<BTreeMap<i32, Unended>, RestoreError> {
     let failed = |cause| RestoreError::Kafka { what: format!("{} partitions of {topic}", from.len()), cause };
+    let began = Instant::now();
     let uncommitted: BaseConsumer =
         cluster.consumer("restore").set("isolation.level", "read_uncommitted").create().map_err(failed)?;
     let mut unended = BTreeMap::new();
     for (number, from) in from {
-        let (low, end) = uncommitted.fetch_watermarks(topic, *number, REQUEST_TIMEOUT).map_err(failed)?;
+        let (low, end) = loop {
+            match uncommitted.fetch_watermarks(topic, *number, REQUEST_TIMEOUT) {
+                Ok(found) => break found,
+                Err(_) if stop() => return Ok(BTreeMap::new()),
+                Err(cause) if is_not_yet(&cause) && began.elapsed() < patience => std::thread::sleep(LOOK_EVERY),
+                Err(cause) => return Err(failed(cause)),
+            }
+        };
         if let Some(from) = from.filter(|from| *from > end) {
             let partition = Partition { topic: topic.to_owned(), number: *number };
             return Err(RestoreError::EndsBefore { partition, end, from });
@@ -231,6 +245,15 @@ pub fn read_to_end(
         }
     }
     Ok(records)
+}
+
+/// Whether a partition's leader is a new one, that does not know its end yet or is not known itself.
+fn is_not_yet(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::OffsetNotAvailable | Code::NotLeaderForPartition | Code::LeaderNotAvailable)
+    )
 }
 
 /// Whether the client goes on by itself after this error.

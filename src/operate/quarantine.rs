@@ -35,6 +35,8 @@ pub struct Aside {
     pub body_sha256: Sha256,
     /// When it was received.
     pub received_at: Timestamp,
+    /// Whether it is bytes that could not be decoded.
+    pub is_undecodable: bool,
     /// Why it was set aside the last time.
     pub reason: String,
     /// What exactly was wrong.
@@ -48,9 +50,20 @@ pub struct Aside {
 impl Aside {
     fn of(row: &Incoming, aside: Quarantined) -> Self {
         let Quarantined { envelope, reason, detail, quarantined_at, .. } = aside;
+        let is_undecodable = was_undecodable(&envelope);
         let Envelope { source, event_id, event_type, body_sha256, received_at, .. } = envelope;
-        let place = (row.partition.number, row.offset);
-        Self { source, event_id, event_type, body_sha256, received_at, reason, detail, quarantined_at, place }
+        Self {
+            source,
+            event_id,
+            event_type,
+            body_sha256,
+            received_at,
+            is_undecodable,
+            reason,
+            detail,
+            quarantined_at,
+            place: (row.partition.number, row.offset),
+        }
     }
 
     fn candidate(&self) -> Candidate<'_> {
@@ -140,17 +153,21 @@ fn entry(mark: &Mark, selection: &Selection, events: usize) -> AuditEntry {
     audit::entry(audit::actor(), action, selection.subject(events), &detail)
 }
 
+/// Whether this is what stands in for the envelope of bytes that could not be decoded.
+fn was_undecodable(envelope: &Envelope) -> bool {
+    envelope.unusable.as_deref() == Some(QuarantineReason::Undecodable.name())
+}
+
 /// The envelope as it was, marked, for the partition where the marker of its id stands; to be decided again, the bytes that
 /// were no envelope.
 fn marked(ground: &Ground, encoders: &Encoders, aside: &Quarantined, mark: &Mark) -> Result<Outgoing, AvroError> {
     let envelope = &aside.envelope;
     let topic = topics::received(&envelope.source);
     let headers = Headers::of_received(envelope, None);
-    let was_undecodable = envelope.unusable.as_deref() == Some(QuarantineReason::Undecodable.name());
     let (value, mark) = match mark {
         // Where the bytes are kept in `received` alone, there are none here.
         Mark::Replay { id, accept_revision, .. }
-            if was_undecodable && Sha256::of(&envelope.body) == envelope.body_sha256 =>
+            if was_undecodable(envelope) && Sha256::of(&envelope.body) == envelope.body_sha256 =>
         {
             let mark = Mark::Replay { id: id.clone(), accept_revision: *accept_revision, read_again: true };
             (envelope.body.to_vec(), mark)

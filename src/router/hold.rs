@@ -59,6 +59,11 @@ impl Held {
         answered
     }
 
+    /// Whether a row of this partition waits.
+    pub(super) fn has(&self, partition: &Partition) -> bool {
+        self.0.contains_key(partition)
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -32,6 +32,8 @@ const FILLING: Duration = Duration::from_millis(10);
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// Bytes of rows after which a batch is closed, whatever their number: a bound on memory.
 const BATCH_BYTES: usize = 8 << 20;
+/// Longest time between two looks for ends of transactions to pass, where there is always something else to do.
+const PASS_EVERY: Duration = Duration::from_secs(60);
 /// Pause between looks at a cluster that is away.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -69,8 +71,11 @@ pub(super) struct Serving<'a> {
     filling: BTreeMap<Share, Partition>,
     /// Rows whose schema is being asked for.
     pub(super) held: Held,
-    /// Behind the last row that was written of each partition, or where it was begun; none where rows are read anew.
+    /// Behind the last row that was written of each partition, or where it was begun; none where rows are read anew, or
+    /// one is held.
     pub(super) taken: BTreeMap<Partition, i64>,
+    /// From when on ends of transactions may be passed.
+    pub(super) pass_from: Instant,
     /// When the last batch was closed.
     closed: Instant,
     /// When the refill began.
@@ -109,6 +114,7 @@ impl<'a> Serving<'a> {
             filling: BTreeMap::new(),
             held: Held::default(),
             taken: BTreeMap::new(),
+            pass_from: Instant::now(),
             closed: Instant::now(),
             began: Instant::now(),
             places,
@@ -137,11 +143,14 @@ impl<'a> Serving<'a> {
     fn work(&mut self) -> Result<(), Again> {
         while !self.router.role.stop.is_cancelled() {
             let rows = self.collect()?;
-            if rows.is_empty() {
-                self.pass_ends()?;
-            } else {
+            let is_idle = rows.is_empty();
+            if !is_idle {
                 failpoint("router.after_poll");
                 self.write(rows)?;
+            }
+            let since = Instant::now().checked_duration_since(self.pass_from);
+            if since.is_some_and(|since| is_idle || since >= PASS_EVERY) {
+                self.pass_ends()?;
             }
             self.look();
         }
@@ -310,6 +319,13 @@ impl<'a> Serving<'a> {
             Ok(envelope) if envelope.event_id.len() > MAX_EVENT_ID_BYTES => "its event id is too long".to_owned(),
             Ok(envelope) if envelope.event_id.is_empty() => "its event id is empty".to_owned(),
             Ok(envelope) if envelope.event_type.len() > MAX_EVENT_TYPE_BYTES => "its event type is too long".to_owned(),
+            // Its marker would stand where no other row of that id is looked for.
+            Ok(envelope)
+                if matches!(mark, Some(Mark::Replay { read_again: true, .. }))
+                    && incoming.key.as_deref() != Some(envelope.event_id.as_bytes()) =>
+            {
+                format!("its event id, {}, is not the key that it was received under", envelope.event_id)
+            }
             Ok(envelope) => return Row { incoming, share, task: Task::Decide(Box::new(envelope), mark) },
             Err(error) => error.to_string(),
         };

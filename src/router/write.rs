@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::batch::{Why, Writer, passed_on, undecodable};
 use super::decide::{Decision, Question, decide};
@@ -15,6 +18,9 @@ use crate::kafka::transaction::TransactionError;
 use crate::lifecycle::failpoint;
 use crate::outcome::RouterOutcome;
 use crate::topics;
+
+/// Before offsets that were refused are committed again.
+const PASS_AGAIN: Duration = Duration::from_secs(1);
 
 impl Serving<'_> {
     /// Writes a batch, or nothing of it.
@@ -39,7 +45,7 @@ impl Serving<'_> {
             Ok(outcomes) => {
                 self.state.merge(&overlay, &self.last_markers())?;
                 failpoint("router.after_state");
-                for (partition, next) in next {
+                for (partition, next) in next.into_iter().filter(|(partition, _)| !self.held.has(partition)) {
                     match self.taken.get_mut(partition) {
                         Some(taken) => *taken = next,
                         None => drop(self.taken.insert(partition.clone(), next)),
@@ -87,6 +93,7 @@ impl Serving<'_> {
     /// on. Retention deletes such an end with all before it, and an offset that was committed in front of it is out of
     /// range then, as one is behind which rows are missing. To be called where every row that was taken is written.
     pub(super) fn pass_ends(&mut self) -> Result<(), Again> {
+        self.pass_from = Instant::now();
         let Some(metadata) = self.member.metadata().cloned() else { return Ok(()) };
         let beyond = self.member.beyond(&self.taken)?;
         if beyond.is_empty() {
@@ -96,8 +103,12 @@ impl Serving<'_> {
         self.transactions().begin()?;
         match self.commit(beyond.iter().map(|(partition, next)| (partition, *next)), &metadata) {
             Ok(()) => self.taken.extend(beyond),
-            // The next look finds them again.
-            Err(TransactionError::Abort { .. }) => self.transactions().abort()?,
+            // A later look finds them again.
+            Err(error @ TransactionError::Abort { .. }) => {
+                tracing::warn!(%error, "offsets behind ends of transactions are not committed");
+                self.transactions().abort()?;
+                self.pass_from = Instant::now() + PASS_AGAIN;
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

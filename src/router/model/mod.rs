@@ -58,7 +58,7 @@
 //!   tells no end that is asked for before it knows it. What it tells in the answer to a fetch may be older, for as long as
 //!   a follower takes to fetch once; here that may happen in any restore, and costs a fault. That a restore which was told
 //!   of the same place twice, with the leader asked between, takes it for the end is left out: it would need two new
-//!   leaders within that time, and an end of aborted records.
+//!   leaders within that time.
 //!
 //! The search is written out here ([`search`]) because stateright, the one checker at hand, brings a web server, a
 //! concurrent map and eight more crates that cannot be switched off.

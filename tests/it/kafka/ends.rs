@@ -10,6 +10,7 @@ use ledgerhook::kafka::transaction::Transactions;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 use super::{TIMEOUT, record};
 use crate::common::fenced::{FETCH, Fenced, LIST_OFFSETS, NO_TIME};
@@ -26,6 +27,9 @@ async fn by_a_way(here: &Installation) -> (Fenced, Cluster) {
     (way, Cluster::new(&kafka))
 }
 
+/// `OFFSET_NOT_AVAILABLE`.
+const OFFSET_NOT_AVAILABLE: i16 = 78;
+
 /// Reads the first partition of the feeds from its beginning.
 fn read(cluster: &Cluster) -> Vec<String> {
     let mut said = Vec::new();
@@ -37,7 +41,10 @@ fn read(cluster: &Cluster) -> Vec<String> {
             Read::Ended(_, end) => format!("ends at {end}"),
         });
     };
-    block_in_place(|| restore::read(cluster, &topic, &BTreeMap::from([(0, None)]), PATIENCE, &|| false, each)).unwrap();
+    let (from, began) = (BTreeMap::from([(0, None)]), Instant::now());
+    // A restore that would never end is one that reads too little.
+    let late = || began.elapsed() > 4 * PATIENCE;
+    block_in_place(|| restore::read(cluster, &topic, &from, PATIENCE, &late, each)).unwrap();
     said
 }
 
@@ -81,6 +88,21 @@ async fn an_end_that_a_new_leader_tells_of_is_none() {
     way.tell(1, FETCH, [4, 4], [0, 0]);
     assert_eq!(read(&cluster), ["a", "b", "ends at 4"]);
     assert!(way.told(), "the other end was not told");
+}
+
+/// Nor does it tell of its end before it knows it, to who asks for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_that_does_not_know_its_end_yet_is_asked_again() {
+    let here = install("").await;
+    let (way, cluster) = by_a_way(&here).await;
+    let transactions = open(&here, "one");
+    write(&here, &transactions, "a");
+    block_in_place(|| transactions.commit(&|_| {})).unwrap();
+    there(&here, 2).await;
+    let answer = |error: i16, end: i64| [&error.to_be_bytes()[..], &NO_TIME.to_be_bytes(), &end.to_be_bytes()].concat();
+    way.say(3, LIST_OFFSETS, answer(0, 2), answer(OFFSET_NOT_AVAILABLE, -1));
+    assert_eq!(read(&cluster), ["a", "ends at 2"]);
+    assert!(way.told(), "the end was told at once");
 }
 
 /// Nothing moves a position over aborted records alone: it is not waited for.

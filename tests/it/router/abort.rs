@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::{by_a_way, later_version, of_schema};
 use super::{invoice, settings};
+use crate::common::committed::Committed;
 use crate::common::fenced::{Fenced, TXN_OFFSET_COMMIT};
 use crate::common::{eventually, install};
 
@@ -58,6 +59,10 @@ async fn rows_of_an_aborted_batch_are_written_before_what_stood_behind_them() {
     let outcome = |name: &str| installation.metrics.router_events.with_label_values(&["accbooks", name]).get();
     eventually("what stands before the row that waits is routed", || outcome("routed") == 3).await;
     assert!(way.told(), "the broker took all it was asked to");
+    // The router has had nothing to do meanwhile, and does not take the row that waits for one it is done with.
+    registry.tried(3).await;
+    let committed = Committed::of_router(&installation);
+    assert_eq!(block_in_place(|| committed.of_accbooks(&installation)).unwrap()[0].0, 3);
     registry.open();
     eventually("so is that", || outcome("routed") == 4).await;
     assert_eq!(restored(), 1, "the router has gone on, not begun anew");
