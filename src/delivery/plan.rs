@@ -403,6 +403,9 @@ impl<R: Weigh> Plan<R> {
                     if let (Some(reading), Seat::Record(offset)) = (self.readings.get_mut(&lane.partition), ticket.seat)
                     {
                         reading.tried(offset, tries);
+                        if doubt.is_some() {
+                            reading.doubted(offset);
+                        }
                     }
                     Vec::new()
                 }

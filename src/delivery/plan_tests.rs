@@ -275,6 +275,31 @@ fn what_is_restored_goes_on_where_it_stood() {
     assert_eq!(plan.head(&a.ticket, Duration::ZERO, t0 + SECOND * 2).unwrap().spent, SECOND * 10);
 }
 
+/// It acted, or may have, and then sent everybody away: what is not known goes on with the partition.
+#[test]
+fn a_doubt_of_a_live_record_is_handed_over() {
+    let t0 = Instant::now();
+    for doubt in [None, Some(Doubt { first: None, last: t0 })] {
+        let mut plan = plan(LIMITS);
+        read(&mut plan, "a", 0);
+        read(&mut plan, "b", 1);
+        let (a, b) = (go(&mut plan, t0).unwrap(), go(&mut plan, t0).unwrap());
+        settle(&mut plan, &b, Then::Finish, t0);
+        plan.settle(&a.ticket, Then::Again, doubt, Duration::ZERO, t0);
+        let handed = plan.seal(true).pop().unwrap();
+        assert_eq!((handed.handed_over, handed.sent_below), (true, i64::from(doubt.is_some())), "{doubt:?}");
+
+        let mut next = Plan::new(LIMITS);
+        next.gain(handed, 0, t0);
+        commit(&mut next, t0);
+        read(&mut next, "a", 0);
+        let again = go(&mut next, t0).unwrap();
+        assert_eq!(next.head(&again.ticket, Duration::ZERO, t0).unwrap().doubt.is_some(), doubt.is_some());
+        settle(&mut next, &again, Then::Finish, t0);
+        assert_eq!(next.seal(true).pop().unwrap().sent_below, 0, "and ends with its record");
+    }
+}
+
 #[test]
 fn a_lane_waits_for_its_stray() {
     let t0 = Instant::now();

@@ -126,6 +126,13 @@ impl Reading {
         self.dirty = true;
     }
 
+    /// Notes that it is not known whether the target acted on an open record. Whoever has the partition next has to look
+    /// for it, however orderly it is handed over.
+    pub(super) fn doubted(&mut self, offset: i64) {
+        self.suspect_below = self.suspect_below.max(offset + 1);
+        self.dirty = true;
+    }
+
     /// Whether a record may be sent before the next commit. Asks for a commit where it may not.
     pub(super) fn may_send(&mut self, offset: i64) -> bool {
         let may = offset < self.sendable;
