@@ -130,7 +130,7 @@ impl Access {
             _ => false,
         };
         let session = match &self.session {
-            Some(session) if session.is_over(status) => session.forget().await,
+            Some(session) if session.is_over(status) => session.forget(used).await,
             _ => false,
         };
         own || session

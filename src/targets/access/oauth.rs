@@ -1,5 +1,6 @@
 //! Tokens by OAuth 2 (RFC 6749): fetched once for all who wait, kept until shortly before they end, and fetched again
-//! when the target refuses one. A refresh token that comes in place of ours is written down before the new one is used.
+//! when the target refuses one. A refresh token that comes in place of ours is written down before the new one is used, and
+//! read by every process of the target before it asks for a token: the one before it may be void since.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ use crate::targets::wire::Wire;
 
 /// A token is not used in its last part: clocks differ, and requests take time.
 const MARGIN: Duration = Duration::from_secs(60);
+/// Longest wait for another process that is asking for a token, and pause between two looks.
+const HELD: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Life of a token whose endpoint says nothing.
 const USUAL: Duration = Duration::from_secs(3_600);
 
@@ -42,6 +46,8 @@ pub(super) struct OAuth {
 struct State {
     token: Option<Token>,
     refresh: Option<Secret>,
+    /// What the store held when it was last read or written.
+    stored: Option<Secret>,
 }
 
 struct Token {
@@ -70,7 +76,7 @@ impl OAuth {
         secret: &dyn Fn(&str) -> Result<Secret, ClientError>,
     ) -> Result<Self, ClientError> {
         let mut fixed = Vec::new();
-        let (mut store, mut refresh) = (None, None);
+        let (mut store, mut refresh, mut stored) = (None, None, None);
         match &oauth.grant {
             Grant::ClientCredentials => fixed.push(("grant_type".to_owned(), "client_credentials".to_owned())),
             Grant::RefreshToken(name) => {
@@ -78,7 +84,9 @@ impl OAuth {
                 let own = secret(name)?;
                 let path = target.token_file.clone().ok_or(ClientError::TokenFile)?;
                 let kept = Store { path, origin: hex::encode(Sha256::digest(own.expose())) };
-                refresh = Some(kept.load()?.unwrap_or(own));
+                kept.try_out()?;
+                stored = kept.load()?;
+                refresh = Some(stored.clone().unwrap_or(own));
                 store = Some(kept);
             }
         }
@@ -97,7 +105,7 @@ impl OAuth {
             client_authentication: oauth.client_authentication,
             fixed,
             store,
-            state: Arc::new(Mutex::new(State { token: None, refresh })),
+            state: Arc::new(Mutex::new(State { token: None, refresh, stored })),
         })
     }
 
@@ -132,6 +140,16 @@ impl OAuth {
 
     async fn fetch(&self, wire: &Wire, veil: &Veil, state: &mut State) -> Result<Token, Refused> {
         let mut form = self.fixed.clone();
+        let mut held = None;
+        if let Some(store) = &self.store {
+            let passing = |what: String| Refused::token(what, false, None, None);
+            held = Some(store.hold().await.map_err(passing)?);
+            let stored = store.load().map_err(|error| passing(error.to_string()))?;
+            // What we could not write down is newer than what is there.
+            if stored.is_some() && stored != state.stored {
+                (state.refresh, state.stored) = (stored.clone(), stored);
+            }
+        }
         if let Some(refresh) = &state.refresh {
             form.push(("refresh_token".to_owned(), spoken(refresh)?));
         }
@@ -160,7 +178,9 @@ impl OAuth {
         let began = Instant::now();
         let received = wire.exchange_at(&self.url, &request, &headers, veil).await;
         let received = received.map_err(|fault| Refused::unasked("the token endpoint cannot be asked", &fault))?;
-        self.take(received, veil, state, began)
+        let token = self.take(received, veil, state, began);
+        drop(held);
+        token
     }
 
     fn take(&self, received: Received, veil: &Veil, state: &mut State, began: Instant) -> Result<Token, Refused> {
@@ -197,6 +217,7 @@ impl OAuth {
             // down, since a crash would lose it.
             state.refresh = Some(Secret::new(refresh));
             store.save(refresh).map_err(|error| unusable(&error))?;
+            state.stored = Some(Secret::new(refresh));
         }
         Ok(Token { header, until: began + life.saturating_sub(MARGIN.min(life / 4)) })
     }
@@ -208,13 +229,36 @@ fn spoken(secret: &Secret) -> Result<String, Refused> {
 }
 
 impl Store {
+    /// Finds out whether a token can be kept, before one is used up for nothing.
+    fn try_out(&self) -> Result<(), ClientError> {
+        let beside = self.path.with_extension(format!("{}.try", std::process::id()));
+        let tried = std::fs::File::create(&beside).and_then(|_| std::fs::remove_file(&beside));
+        let what = |error| format!("cannot be written: {error}");
+        tried.map_err(|error| ClientError::Tokens { path: self.path.clone(), what: what(error) })
+    }
+
+    /// Keeps other processes from asking for a token until it is dropped.
+    async fn hold(&self) -> Result<std::fs::File, String> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = self.path.with_extension("lock");
+        let fault = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(|error| fault(&error))?;
+        let until = Instant::now() + HELD;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Err(error) => return Err(fault(&error)),
+            }
+        }
+    }
+
     /// The newest token, where one is kept that comes from the configuration's.
     fn load(&self) -> Result<Option<Secret>, ClientError> {
-        // Found out before a token is used up for nothing.
         let tokens = |what: String| ClientError::Tokens { path: self.path.clone(), what };
-        let beside = self.path.with_extension("new");
-        let tried = std::fs::File::create(&beside).and_then(|_| std::fs::remove_file(&beside));
-        tried.map_err(|error| tokens(format!("cannot be written: {error}")))?;
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -51,9 +51,11 @@ impl Session {
         status == 401 || any(&self.expired, status)
     }
 
-    /// Forgets the session; says whether there was one.
-    pub(super) async fn forget(&self) -> bool {
-        self.state.lock().await.take().is_some()
+    /// Forgets the session of these headers. Others may have done so, and have logged in again since: that one is good. Says
+    /// whether there is another to be had.
+    pub(super) async fn forget(&self, used: &Headers) -> bool {
+        self.state.lock().await.take_if(|(headers, _)| headers.iter().all(|header| used.contains(header)));
+        true
     }
 
     /// The headers of a request. Logs in where there is no session; `own` are the headers of that request.
@@ -169,6 +171,27 @@ fn behind(text: &str, mark: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of several requests that hear that a session is over, one logs in again; the others come too late to forget it.
+    #[tokio::test]
+    async fn a_session_that_another_has_renewed_stays() {
+        let headers = |token: &'static str| vec![("cookie".to_owned(), HeaderValue::from_static(token))];
+        let session = Session {
+            login: Prepared::default(),
+            secrets: std::collections::BTreeMap::new(),
+            token: None,
+            headers: Vec::new(),
+            cookies: true,
+            expired: Vec::new(),
+            lifetime: Duration::from_secs(60),
+            state: Mutex::new(Some((headers("new"), Instant::now()))),
+        };
+        assert!(session.forget(&headers("old")).await, "there is another to be had");
+        assert!(session.state.lock().await.is_some());
+        assert!(session.forget(&headers("new")).await);
+        assert!(session.state.lock().await.is_none());
+        assert!(session.forget(&headers("new")).await, "or will be");
+    }
 
     #[test]
     fn a_token_in_a_text_is_found() {

@@ -249,15 +249,39 @@ async fn a_refresh_token_that_cannot_be_kept_is_not_used_up() {
     // The disk fails later: nothing is sent on a token that a crash would lose, and the new one is not forgotten.
     std::fs::create_dir(nowhere.parent().unwrap()).unwrap();
     let client = client(BY_REFRESH, &server.url, &kept_in(&nowhere)).unwrap();
-    std::fs::remove_dir_all(nowhere.parent().unwrap()).unwrap();
+    // In the way of what is written beside it.
+    let beside = nowhere.with_extension("new");
+    std::fs::create_dir(&beside).unwrap();
     let answer = send(&client).await;
     assert_eq!(answer.verdict.reason.to_string(), "token_unavailable");
     assert!(answer.fault.unwrap().contains("cannot be kept in"));
     assert_eq!(server.lines(), ["POST /token"]);
-    std::fs::create_dir(nowhere.parent().unwrap()).unwrap();
+    std::fs::remove_dir(&beside).unwrap();
     assert_eq!(send(&client).await.verdict.outcome, AttemptOutcome::Delivered);
     assert_eq!(crm.issued.load(Ordering::SeqCst), 2);
     assert!(std::fs::read_to_string(&nowhere).unwrap().contains("canary-refresh-2"));
+}
+
+/// `targets test` beside a deliverer, or two of these: each of them makes the token void that the others know.
+#[tokio::test]
+async fn processes_that_share_a_refresh_token_take_the_newest() {
+    let (crm, server) = crm().await;
+    crm.slow.store(true, Ordering::SeqCst);
+    // At once out of date, so that each try fetches one.
+    *crm.expires_in.lock().unwrap() = Some(json!(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crm.token");
+    let process = || client(BY_REFRESH, &server.url, &kept_in(&file)).unwrap();
+    let (one, other) = (process(), process());
+    for (n, client) in [&one, &other, &one, &one, &other].into_iter().enumerate() {
+        assert_eq!(send(client).await.verdict.outcome, AttemptOutcome::Delivered, "{n}");
+        assert!(std::fs::read_to_string(&file).unwrap().contains(&format!("canary-refresh-{}", n + 1)));
+    }
+    // Both at once: who comes second has what the first was given.
+    let (first, second) = tokio::join!(send(&one), send(&other));
+    for answer in [first, second] {
+        assert_ne!(answer.verdict.reason.to_string(), "token_refused", "{answer:?}");
+    }
 }
 
 #[tokio::test]
