@@ -181,8 +181,8 @@ impl<R: Weigh> Engine<R> {
             Next::LeaveAlone { .. } => (Then::Again, None),
             Next::Finish => (Then::Finish, None),
             // Nothing is given up for want of a target, nor behind the back of an operator who has paused it: it comes
-            // again, and if it is refused then, that counts.
-            Next::GiveUp(_) if troubled || self.window.is_paused() => {
+            // again, and if it is refused then, that counts. What makes no request wants no target.
+            Next::GiveUp(_) if (troubled && !verdict.is_ours()) || self.window.is_paused() => {
                 (Then::At(now + self.rules.policy.retry.first), None)
             }
             Next::GiveUp(reason) => (Then::Finish, Some(reason)),
@@ -219,7 +219,7 @@ impl<R: Weigh> Engine<R> {
     /// that says so with every answer would have a record refused for ever.
     fn judge(&mut self, ticket: &Ticket, verdict: &Verdict, next: &Next, started: Instant, now: Instant) -> bool {
         // It was not asked.
-        if verdict.outcome == AttemptOutcome::Filtered {
+        if verdict.is_ours() {
             return self.window.trouble().is_some();
         }
         if let Next::LeaveAlone { trouble, asked, backoff } = *next {

@@ -97,6 +97,14 @@ impl Verdict {
         }
     }
 
+    /// Whether it is ours alone, and says nothing of the target: the record was left out, or makes no request. A description's
+    /// own reasons are of another kind.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.outcome == AttemptOutcome::Filtered
+            || matches!(self.reason, Reason::Fault("unsendable" | "not_taken" | "no_look_up" | "nothing_sent"))
+    }
+
     /// The same verdict, where it is known otherwise whether the target may have acted on the record.
     #[must_use]
     pub fn with_doubt(self, doubt: bool) -> Self {

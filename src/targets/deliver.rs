@@ -140,11 +140,12 @@ impl Client {
                     keep => kept(keep, &received.json()),
                 };
                 match (kept.missing, step.missing) {
-                    (Some(name), Missing::Rejected) => {
+                    // Of half an answer nobody knows what it has not.
+                    (Some(name), Missing::Rejected) if received.body.is_some() => {
                         let what = format!("step {}: the answer has no {name}", step.name);
                         Err(progress.failed(AttemptOutcome::Rejected, "not_found", what))
                     }
-                    (Some(name), Missing::Unknown) => {
+                    (Some(name), Missing::Rejected | Missing::Unknown) => {
                         let what = format!("step {}: the answer has no {name}", step.name);
                         let outcome = if reads { AttemptOutcome::Retry } else { AttemptOutcome::Unresolved };
                         Err(progress.failed(outcome, "answer_incomplete", what))
@@ -212,6 +213,10 @@ impl Client {
                 let answer = Answer::of(judged.verdict, &received, Some("the look-up".to_owned()));
                 return Err(Box::new(answer.with_doubt(progress.acted)));
             }
+        }
+        if received.body.is_none() {
+            let what = "the look-up's answer did not come whole, or is too long".to_owned();
+            return Err(progress.failed(AttemptOutcome::Retry, "answer_unreadable", what));
         }
         let body = received.json();
         if search.text {
@@ -375,16 +380,16 @@ fn kept<'a>(keep: &'a [(String, String)], answer: &Json) -> Kept<'a> {
     kept
 }
 
-fn refused(name: &str, what: String) -> Answer {
+fn refused(name: &'static str, what: String) -> Answer {
     unsent(AttemptOutcome::Rejected, name, what)
 }
 
-fn left_out(name: &str, what: &str) -> Answer {
+fn left_out(name: &'static str, what: &str) -> Answer {
     unsent(AttemptOutcome::Filtered, name, what.to_owned())
 }
 
-fn unsent(outcome: AttemptOutcome, name: &str, what: String) -> Answer {
-    let reason = Reason::named(name, false);
+fn unsent(outcome: AttemptOutcome, name: &'static str, what: String) -> Answer {
+    let reason = Reason::Fault(name);
     let verdict = Verdict { outcome, reason, scope: Whom::Record, retry_after: None, spent: None };
     Answer { verdict, status: None, excerpt: None, fault: Some(what), notes: Vec::new(), requests: 0 }
 }
@@ -404,7 +409,7 @@ impl Answer {
 
     /// A record that is not sent, by this name and for this reason.
     #[must_use]
-    pub fn left_out(name: &str, what: &str) -> Self {
+    pub fn left_out(name: &'static str, what: &str) -> Self {
         left_out(name, what)
     }
 

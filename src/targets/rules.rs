@@ -24,7 +24,7 @@ pub(super) struct Received {
     pub(super) status: u16,
     /// Headers, names in lower case.
     pub(super) headers: Vec<(String, String)>,
-    /// The body as text, as far as it was read; none where it was longer.
+    /// The body as text; none where it was longer than is read, or stopped half-way.
     pub(super) body: Option<String>,
     /// The body's beginning, for people.
     pub(super) excerpt: Option<String>,
@@ -61,10 +61,14 @@ impl Rule {
         Ok(compiled)
     }
 
-    fn fits(&self, templates: &Templates, scope: &Scope, status: u16) -> bool {
+    /// Whether it fits, for all that the status says.
+    fn may_fit(&self, status: u16) -> bool {
+        self.status.is_empty() || self.status.iter().any(|statuses| statuses.contains(status))
+    }
+
+    fn fits(&self, templates: &Templates, scope: &Scope) -> bool {
         // An expression that fails says nothing of the answer; the next rule may.
-        (self.status.is_empty() || self.status.iter().any(|statuses| statuses.contains(status)))
-            && self.when.as_ref().is_none_or(|when| templates.holds(when, scope).unwrap_or(false))
+        self.when.as_ref().is_none_or(|when| templates.holds(when, scope).unwrap_or(false))
     }
 }
 
@@ -92,7 +96,8 @@ impl Received {
     }
 }
 
-/// What an answer means by these rules, the first lists first. `scope` knows the `answer`.
+/// What an answer means by these rules, the first lists first. `scope` knows the `answer`. Where a rule looks at an answer
+/// that did not come whole, nothing final is made of it.
 pub(super) fn judge(
     templates: &Templates,
     rules: [&[Rule]; 2],
@@ -101,7 +106,15 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Judged {
     let common = of_answer(received.status, received.header("retry-after"), now);
-    let Some(rule) = rules.into_iter().flatten().find(|rule| rule.fits(templates, scope, received.status)) else {
+    let mut rules = rules.into_iter().flatten().filter(|rule| rule.may_fit(received.status));
+    let is_whole = received.body.is_some();
+    let rule = rules.find(|rule| (!is_whole && rule.when.is_some()) || rule.fits(templates, scope));
+    let Some(rule) = rule.filter(|rule| is_whole || rule.when.is_none()) else {
+        if rule.is_some() && matches!(common.outcome, AttemptOutcome::Delivered | AttemptOutcome::Rejected) {
+            let reason = Reason::named("answer_unreadable", true);
+            let verdict = Verdict { outcome: AttemptOutcome::Unresolved, reason, ..common };
+            return Judged { meaning: Meaning::Unknown, verdict };
+        }
         let meaning = match common.outcome {
             AttemptOutcome::Delivered => Meaning::Success,
             AttemptOutcome::Credentials => Meaning::Credentials,

@@ -28,16 +28,40 @@ enum Of {
 }
 
 fn judged(preset: &Preset, of: &Of, status: u16, headers: &[(&str, &str)], body: &str) -> Judged {
+    judged_as_read(preset, of, status, headers, Some(body))
+}
+
+fn judged_as_read(preset: &Preset, of: &Of, status: u16, headers: &[(&str, &str)], body: Option<&str>) -> Judged {
     let plan = preset.any_plan();
     let own = match of {
         Of::LookUp => &plan.look_up.as_ref().unwrap().rules,
         Of::Step(name) => &plan.steps.iter().find(|step| step.name == *name).unwrap().rules,
     };
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let received = Received { status, headers, body: Some(body.to_owned()), excerpt: None };
+    let received = Received { status, headers, body: body.map(str::to_owned), excerpt: None };
     let mut scope = preset.bare();
     scope.set("answer", &received.to_json(&received.json()));
     judge(&preset.chainable, [own, &preset.rules], &scope, &received, Timestamp::from_micros(0))
+}
+
+/// Half of a body looks like another one, or like none.
+#[test]
+fn an_answer_that_did_not_come_whole_means_nothing_final() {
+    use Of::{LookUp, Step};
+    for (name, of, status, meaning, reason) in [
+        ("agiloft", LookUp, 200, Unknown, "answer_unreadable"),
+        ("request-tracker", Step("prove"), 200, Unknown, "answer_unreadable"),
+        ("zendesk", Step("create"), 400, Unknown, "answer_unreadable"),
+        // Where no rule looks at the body, its status says all.
+        ("webhook", Step("post"), 200, Success, "http_200"),
+        ("webhook", Step("post"), 422, Rejected, "http_422"),
+        // Nor is anything lost by what is not final as it is.
+        ("zendesk", Step("create"), 429, RateLimited, "http_429"),
+        ("zendesk", Step("create"), 503, Retry, "http_503"),
+    ] {
+        let judged = judged_as_read(&preset(name), &of, status, &[], None);
+        assert_eq!((judged.meaning, judged.verdict.reason.to_string().as_str()), (meaning, reason), "{name} {status}");
+    }
 }
 
 #[test]

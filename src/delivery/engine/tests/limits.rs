@@ -16,7 +16,7 @@ use crate::delivery::tally::Tally;
 use crate::delivery::window::Trouble;
 use crate::event::Timestamp;
 use crate::outcome::DeadLetterReason;
-use crate::targets::{Idempotency, Verdict, of_answer};
+use crate::targets::{Fault, Idempotency, Verdict, of_answer, of_fault};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -192,4 +192,24 @@ async fn an_outage_with_few_keys_gives_nothing_up() {
             assert!((60..400).contains(&tries), "{keys} keys: {tries} tries");
         }
     }
+}
+
+/// A record that makes no request says nothing of a target that refuses everybody.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_makes_no_request_ends_no_window() {
+    let t0 = Instant::now();
+    let mut engine = engine(&["a", "b", "c"], t0);
+    let a = next(&mut engine, t0).unwrap();
+    engine.settle(&a.ticket, a.n, &said(401, None), t0, t0);
+    let until = engine.window.until().unwrap();
+    commit(&mut engine, until);
+    let probe = next(&mut engine, until).unwrap();
+    let unsendable = of_fault(&Fault::Unsendable("an amount of three decimals".to_owned()));
+    let ended = engine.settle(&probe.ticket, probe.n, &unsendable, until, until);
+    assert!(ended.finished && ended.gave_up.is_some(), "it is given up");
+    assert_eq!(engine.window.trouble(), Some(Trouble::Credentials), "and whether the target works is not known");
+    commit(&mut engine, until);
+    let probe = next(&mut engine, until).unwrap();
+    engine.settle(&probe.ticket, probe.n, &said(200, None), until, until);
+    assert_eq!(engine.window.trouble(), None);
 }
