@@ -137,7 +137,8 @@ pub fn read(
                 each(Read::Record(own(&message)));
             }
             Some(Err(KafkaError::PartitionEOF(number))) => {
-                let Some(partition) = unended.get_mut(&number) else { continue };
+                // One that is held is not read: nothing said of it counts.
+                let Some(partition) = unended.get_mut(&number).filter(|_| !held.contains(&number)) else { continue };
                 partition.at = position(&committed, topic, number).map_err(failed)?.max(partition.at);
                 if partition.at >= partition.end || partition.short == Some(partition.at) {
                     each(Read::Ended(number, partition.end));
