@@ -39,6 +39,8 @@ pub(super) struct Tie {
 struct Body {
     sha256: Sha256,
     first: (i32, i64),
+    /// Where its other rows stand: the provider's repeats, and where a row was passed on to.
+    others: Vec<(i32, i64)>,
     received_at: Timestamp,
     rows: u64,
     marked: u64,
@@ -123,12 +125,16 @@ impl SourceLedger {
         }
         let event = self.events.entry(event_id.into_boxed_str()).or_default();
         let known = event.bodies.iter().position(|body| body.sha256 == sha256);
+        if let Some(body) = known.and_then(|at| event.bodies.get_mut(at)) {
+            body.others.push((partition, offset));
+        }
         let at = known.unwrap_or_else(|| {
             // Mostly there is one.
             event.bodies.reserve_exact(1);
             event.bodies.push(Body {
                 sha256,
                 first: (partition, offset),
+                others: Vec::new(),
                 received_at,
                 rows: 0,
                 marked: 0,
@@ -172,7 +178,7 @@ impl SourceLedger {
         let bodies = self.events.get_mut(event_id).map(|event| event.bodies.iter_mut());
         for body in bodies.into_iter().flatten() {
             // The schema of a row may be known by now, and was not when the router read it.
-            if body.sha256 != *sha256 && body.first == place {
+            if body.sha256 != *sha256 && (body.first == place || body.others.contains(&place)) {
                 body.bytes = Some(*sha256);
             }
             if body.sha256 == *sha256 || body.bytes == Some(*sha256) {

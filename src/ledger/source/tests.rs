@@ -149,6 +149,15 @@ fn what_can_be_decoded_by_now_is_found_where_it_was_set_aside() {
             SourceSums { rows: 1 + marked, routed, quarantined, discarded, operators: marked, ..SourceSums::default() };
         assert_eq!(sums, expected);
     }
+    // Set aside in the partition of its id, to which it was passed on.
+    let mut passed_on = ledger();
+    passed_on.received(row(0, "e1", "a"));
+    passed_on.received(Received { partition: 2, ..row(5, "e1", "a") });
+    passed_on.seen("e1", &marker(SeenState::Quarantined, &["frame"]));
+    passed_on.quarantined("e1", &body("frame"), (2, 5), None);
+    let (sums, faults) = passed_on.close();
+    let expected = SourceSums { rows: 2, quarantined: 1, duplicate: 1, ..SourceSums::default() };
+    assert_eq!((wrong(&faults), sums), (vec![], expected));
     // An operator's row that nobody can decode yet.
     let mut ledger = ledger();
     ledger.received(Received { event: None, ..row(0, "", "") });
