@@ -21,8 +21,10 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) enum TargetState {
     /// Records flow.
     Active,
-    /// Nothing is tried for a while: rate limit, or no connection.
+    /// Nothing is tried for a while: it said to slow down.
     Waiting,
+    /// No connection can be made, or it says that it is at fault itself; it is tried again by itself.
+    Unreachable,
     /// It refuses our credentials; they are tried again at long intervals.
     Credentials,
     /// It fails with almost everything: one record at a time is tried, until one succeeds.
@@ -34,12 +36,14 @@ pub(super) enum TargetState {
 }
 
 impl TargetState {
-    const ALL: [Self; 6] = [Self::Active, Self::Waiting, Self::Credentials, Self::Failing, Self::Paused, Self::Stopped];
+    const ALL: [Self; 7] =
+        [Self::Active, Self::Waiting, Self::Unreachable, Self::Credentials, Self::Failing, Self::Paused, Self::Stopped];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Waiting => "waiting",
+            Self::Unreachable => "unreachable",
             Self::Credentials => "credentials",
             Self::Failing => "failing",
             Self::Paused => "paused",
@@ -52,7 +56,8 @@ impl TargetState {
         match window.trouble() {
             _ if window.is_paused() => Self::Paused,
             None => Self::Active,
-            Some(Trouble::RateLimited | Trouble::Unreachable) => Self::Waiting,
+            Some(Trouble::RateLimited) => Self::Waiting,
+            Some(Trouble::Unreachable) => Self::Unreachable,
             Some(Trouble::Credentials) => Self::Credentials,
             Some(Trouble::Failing) => Self::Failing,
         }
@@ -93,6 +98,7 @@ impl Gauges {
         match state {
             TargetState::Active => tracing::info!(target_name = target, event_id, "target is active"),
             TargetState::Waiting => tracing::warn!(target_name = target, event_id, reason, "target is waiting"),
+            TargetState::Unreachable => tracing::warn!(target_name = target, event_id, reason, "target is unreachable"),
             TargetState::Credentials => {
                 tracing::error!(target_name = target, event_id, reason, "target refuses our credentials");
             }
@@ -185,6 +191,27 @@ mod tests {
         window.pause(true, now);
         gauges.state(TargetState::of(&window), "", "ann@ops");
         assert_eq!((is("credentials"), is("paused")), (0, 1));
+    }
+
+    #[test]
+    fn a_state_tells_why_a_target_is_left_alone() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut gauges = Gauges::new(Arc::clone(&metrics), "erp", Retention::new(Known::default(), EVERY));
+        let now = Instant::now();
+        for (trouble, name) in [
+            (Trouble::RateLimited, "waiting"),
+            (Trouble::Unreachable, "unreachable"),
+            (Trouble::Credentials, "credentials"),
+            (Trouble::Failing, "failing"),
+        ] {
+            let mut window = Window::new(EVERY);
+            window.failed(trouble, None, EVERY, now, now);
+            gauges.state(TargetState::of(&window), "e-1", "why");
+            let is = |state: &TargetState| metrics.target_state.with_label_values(&["erp", state.name()]).get() == 1;
+            let shown: Vec<&str> =
+                TargetState::ALL.iter().filter(|state| is(state)).map(|state| state.name()).collect();
+            assert_eq!(shown, [name], "{trouble:?}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ metrics! {
     delivery_retention_seconds: GaugeVec = "ledgerhook_delivery_retention_seconds" ["target"]
         "Seconds until the oldest record read but neither finished nor parked may be deleted by its topic's retention, the least over partitions; 0 from then on, absent without one. What is not read yet, and replays, are not in it.";
     target_state: IntGaugeVec = "ledgerhook_target_state" ["target", "state"]
-        "1 for the state a target is in, 0 for the others: active, paused, waiting, credentials, failing, stopped.";
+        "1 for the state a target is in, 0 for the others: active, paused, waiting (for a rate limit), unreachable, credentials, failing, stopped.";
     lake_rows: IntCounterVec = "ledgerhook_lake_rows_total" ["table"]
         "Rows committed to tables of the lake.";
     lake_commit_seconds: Histogram = "ledgerhook_lake_commit_seconds" []

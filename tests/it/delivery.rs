@@ -416,7 +416,7 @@ async fn an_unreachable_target_holds_back_only_itself() {
     let failed = || installation.metrics.delivery_attempts.with_label_values(&["down", "retry"]).get();
     eventually("a few tries", || failed() >= 20).await;
     let state = |state: &str| installation.metrics.target_state.with_label_values(&["down", state]).get();
-    assert_eq!((state("waiting"), state("active")), (1, 0));
+    assert_eq!((state("unreachable"), state("waiting"), state("active")), (1, 0, 0));
     assert_eq!(dead_letters(&installation).await, []);
     let late = closed.open(|_| Reply::Status(200)).await;
     eventually("the late one has all", || late.taken().len() == 100).await;
