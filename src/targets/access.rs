@@ -162,6 +162,11 @@ impl Refused {
         }
     }
 
+    /// The time of a try was over before its token or session was there.
+    pub(super) fn late() -> Self {
+        Self::token("no token or session in the target's timeout".to_owned(), false, None, None)
+    }
+
     fn of_fault(fault: &Fault) -> Self {
         Self {
             verdict: super::classify::of_fault(fault),

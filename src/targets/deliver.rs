@@ -4,7 +4,7 @@
 //! looks first and goes on from what it finds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::access::{Headers, Refused};
 use super::classify::{Fault, Reason, Scope as Whom, Verdict, of_fault};
 use super::client::{Answer, Client};
 use super::limits::spent;
-use super::preset::{Plan, Search, Step, Trip};
+use super::preset::{Asked, Plan, Search, Step, Trip};
 use super::request::Prepared;
 use super::rules::{Judged, Received, Rule, judge};
 use super::template::TemplateError;
@@ -48,11 +48,11 @@ impl Client {
     pub async fn send(&self, record: &Arc<Record>, now: Timestamp, look_first: bool) -> Answer {
         let asked = Arc::default();
         let tried = tokio::time::timeout(self.timeout, self.attempt(record, now, look_first, &asked)).await;
-        let answer = tried.unwrap_or_else(|_| Answer::of_fault(&Fault::Timeout));
-        Answer { requests: asked.load(Ordering::Relaxed), ..answer }
+        let answer = tried.unwrap_or_else(|_| Answer::too_late(&asked));
+        Answer { requests: asked.requests.load(Ordering::Relaxed), ..answer }
     }
 
-    async fn attempt(&self, record: &Arc<Record>, now: Timestamp, look_first: bool, asked: &Arc<AtomicU32>) -> Answer {
+    async fn attempt(&self, record: &Arc<Record>, now: Timestamp, look_first: bool, asked: &Arc<Asked>) -> Answer {
         let Some(plan) = self.preset.plan(record) else {
             return refused("not_taken", format!("the target takes no record of {}", record.topic()));
         };
@@ -277,8 +277,8 @@ impl Client {
 
     /// One request with who we are, once more where the token was refused, and what the answer means.
     async fn ask(&self, request: Prepared, rules: &[Rule], trip: &Trip, now: Timestamp) -> Heard {
-        trip.asked.fetch_add(1, Ordering::Relaxed);
-        let received = match self.authorized(&request, &trip.id, now).await {
+        trip.asked.requests.fetch_add(1, Ordering::Relaxed);
+        let received = match self.authorized(&request, &trip.id, now, &trip.asked).await {
             Ok(received) => received,
             Err(answer) => return Heard::Over(answer),
         };
@@ -301,12 +301,14 @@ impl Client {
         request: &Prepared,
         id: &str,
         now: Timestamp,
+        asked: &Asked,
     ) -> Result<Received, Box<Answer>> {
         let headers = async || -> Result<Headers, Box<Answer>> {
             let headers = self.access.headers(&self.wire, &self.veil, request, id, now).await;
             headers.map_err(|refused| Box::new(Answer::of_refusal(refused)))
         };
         let send = async |headers: &Headers| {
+            asked.sent.store(true, Ordering::Relaxed);
             let received = self.wire.exchange(request, headers, &self.veil).await;
             received.map_err(|fault| Box::new(Answer::of_fault(&fault)))
         };
@@ -405,6 +407,16 @@ impl Answer {
     pub fn of_fault(fault: &Fault) -> Self {
         let detail = fault.detail().map(str::to_owned);
         Self { verdict: of_fault(fault), status: None, excerpt: None, fault: detail, notes: Vec::new(), requests: 0 }
+    }
+
+    /// The time of a try was over. Where nothing was sent to the target yet, a token or a login kept it waiting: no record
+    /// would fare better, and nothing was acted on.
+    pub(super) fn too_late(asked: &Asked) -> Self {
+        if asked.sent.load(Ordering::Relaxed) {
+            Self::of_fault(&Fault::Timeout)
+        } else {
+            Self::of_refusal(Refused::late())
+        }
     }
 
     /// A record that is not sent, by this name and for this reason.

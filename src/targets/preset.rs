@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use minijinja::Value;
@@ -88,8 +88,17 @@ pub(super) struct Trip {
     pub(super) id: String,
     /// Values of earlier answers.
     pub(super) kept: Map<String, Json>,
-    /// Requests made until now; whoever began the trip has it too.
-    pub(super) asked: Arc<AtomicU32>,
+    /// What was asked until now; whoever began the trip has it too.
+    pub(super) asked: Arc<Asked>,
+}
+
+/// What was asked of a target in a try: known also where the try is cut off in the middle.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// Requests made until now.
+    pub(super) requests: AtomicU32,
+    /// Whether one of them went out to the target itself: before that, only a token or a login is waited for.
+    pub(super) sent: AtomicBool,
 }
 
 impl Preset {

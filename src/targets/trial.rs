@@ -1,11 +1,13 @@
 //! Trying a target out: what would be sent, and whether it is there and lets us in, without creating anything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value as Json};
 
 use super::classify::Verdict;
 use super::client::{Answer, Client};
+use super::preset::Asked;
 use super::request::Prepared;
 use super::rules::judge;
 use super::template::TemplateError;
@@ -73,12 +75,14 @@ impl Client {
     /// Asks the target with the harmless request of its description, as ourselves; without one, whether anything
     /// answers at its URL, as nobody. Takes no longer than the target's timeout.
     pub async fn probe(&self, now: Timestamp) -> Trial {
-        let asked = tokio::time::timeout(self.timeout, self.ask_harmlessly(now)).await;
-        asked.unwrap_or_else(|_| Trial::failed(Answer::of_fault(&super::classify::Fault::Timeout)))
+        let asked = Asked::default();
+        let tried = tokio::time::timeout(self.timeout, self.ask_harmlessly(now, &asked)).await;
+        tried.unwrap_or_else(|_| Trial::failed(Answer::too_late(&asked)))
     }
 
-    async fn ask_harmlessly(&self, now: Timestamp) -> Trial {
+    async fn ask_harmlessly(&self, now: Timestamp, asked: &Asked) -> Trial {
         let Some(probe) = &self.preset.probe else {
+            asked.sent.store(true, Ordering::Relaxed);
             let request = Prepared { method: "OPTIONS".to_owned(), ..Prepared::default() };
             return match self.wire.exchange(&request, &[], &self.veil).await {
                 Ok(received) => {
@@ -96,7 +100,7 @@ impl Client {
             Ok(request) => request,
             Err(error) => return Trial::failed(Answer::of_template(&error)),
         };
-        let received = match self.authorized(&request, "", now).await {
+        let received = match self.authorized(&request, "", now, asked).await {
             Ok(received) => received,
             Err(answer) => return Trial::failed(*answer),
         };

@@ -6,6 +6,7 @@
 
 pub(crate) mod described;
 mod hostile;
+mod late;
 mod oauth;
 pub(crate) mod presets;
 mod prism;
