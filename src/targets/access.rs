@@ -154,7 +154,7 @@ impl Refused {
     fn unasked(what: &str, fault: &Fault) -> Self {
         match fault {
             // Someone has to act, as for the target itself.
-            Fault::ProxyLogin(_) => Self::of_fault(fault),
+            Fault::ProxyLogin(_) | Fault::CertificateRefused(_) => Self::of_fault(fault),
             _ => {
                 let why = fault.detail().unwrap_or("no answer in time");
                 Self::token(format!("{what}: {why}"), false, None, None)
@@ -229,4 +229,26 @@ fn filled(text: &str, secret: &dyn Fn(&str) -> Option<Secret>) -> Result<Vec<u8>
 
 fn any(statuses: &[Statuses], status: u16) -> bool {
     statuses.iter().any(|statuses| statuses.contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_not_asked_for_is_the_operators_where_someone_has_to_act() {
+        use AttemptOutcome::{Credentials, Retry};
+        let what = || "why".to_owned();
+        for (fault, outcome, reason) in [
+            (Fault::ProxyLogin(what()), Credentials, "proxy_login_refused"),
+            (Fault::CertificateRefused(what()), Credentials, "client_certificate_refused"),
+            (Fault::Connect(what()), Retry, "token_unavailable"),
+            (Fault::Cut(what()), Retry, "token_unavailable"),
+            (Fault::Timeout, Retry, "token_unavailable"),
+        ] {
+            let verdict = Refused::unasked("no session can be had", &fault).verdict;
+            assert_eq!((verdict.outcome, verdict.reason.to_string().as_str()), (outcome, reason), "{fault:?}");
+            assert_eq!((verdict.scope, verdict.leaves_doubt()), (Whom::Target, false), "{fault:?}");
+        }
+    }
 }

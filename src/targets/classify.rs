@@ -13,10 +13,13 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 /// What kept an exchange from its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection: the name, the address, the port or TLS. Nothing was sent.
+    /// No connection: the name, the address, the port or TLS, or one that was gone before the request began. Nothing was
+    /// sent.
     Connect(String),
     /// The proxy refused our login. Nothing was sent to the target.
     ProxyLogin(String),
+    /// The target refused our client certificate, or that we show none. It took nothing of what was sent.
+    CertificateRefused(String),
     /// The guard refused the address. Nothing was sent.
     AddressRefused(String),
     /// No answer in time, after the request may have been sent.
@@ -139,6 +142,7 @@ pub fn of_fault(fault: &Fault) -> Verdict {
     let (outcome, scope, name) = match fault {
         Fault::Connect(_) => (Retry, Scope::Target, "connect_failed"),
         Fault::ProxyLogin(_) => (Credentials, Scope::Target, "proxy_login_refused"),
+        Fault::CertificateRefused(_) => (Credentials, Scope::Target, "client_certificate_refused"),
         Fault::AddressRefused(_) => (Retry, Scope::Target, "address_refused"),
         Fault::Timeout => (Unresolved, Scope::Record, "timeout"),
         Fault::Cut(_) => (Unresolved, Scope::Record, "connection_cut"),
@@ -154,6 +158,7 @@ impl Fault {
         match self {
             Self::Connect(detail)
             | Self::ProxyLogin(detail)
+            | Self::CertificateRefused(detail)
             | Self::AddressRefused(detail)
             | Self::Cut(detail)
             | Self::Unsendable(detail) => Some(detail),
@@ -225,6 +230,7 @@ mod tests {
         for (fault, outcome, scope, name) in [
             (Fault::Connect(String::new()), Retry, Scope::Target, "connect_failed"),
             (Fault::ProxyLogin(String::new()), Credentials, Scope::Target, "proxy_login_refused"),
+            (Fault::CertificateRefused(String::new()), Credentials, Scope::Target, "client_certificate_refused"),
             (Fault::AddressRefused(String::new()), Retry, Scope::Target, "address_refused"),
             (Fault::Timeout, Unresolved, Scope::Record, "timeout"),
             (Fault::Cut(String::new()), Unresolved, Scope::Record, "connection_cut"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Identity, Method, Response, StatusCode, Url};
+use rustls::AlertDescription;
 
 use super::classify::Fault;
 use super::client::ClientError;
@@ -29,6 +30,18 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What the client's error says last where a proxy answered CONNECT with 407. Its type is not public, so there is nothing
 /// else to tell it by; the integration tests hold these words.
 const LOGIN_REFUSED: &str = "proxy authorization required";
+
+/// What a server says that refuses our certificate, or misses it. Of its own it says none of these: it would hear them.
+const CERTIFICATE_REFUSED: [AlertDescription; 8] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::UnknownCA,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::AccessDenied,
+];
 
 /// The way to one target.
 pub(super) struct Wire {
@@ -153,15 +166,15 @@ fn certificates(mut http: ClientBuilder, tls: &config::TargetTls) -> Result<Clie
 
 /// Sorts the client's errors by whether anything may have been sent.
 fn fault(error: reqwest::Error, by_proxy: bool) -> Fault {
-    let mut source: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<AddressRefused>() {
-            return Fault::AddressRefused(refused.to_string());
-        }
-        source = cause.source();
+    if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+        return Fault::AddressRefused(refused.to_string());
     }
+    if causes(&error).any(refuses_certificate) {
+        return Fault::CertificateRefused(chain(error));
+    }
+    let unsent = error.is_connect() || causes(&error).any(never_began);
     // A timeout of the connection is both.
-    match (error.is_connect(), error.is_timeout(), error.is_builder()) {
+    match (unsent, error.is_timeout(), error.is_builder()) {
         (true, _, _) => {
             let what = chain(error);
             if by_proxy && what.ends_with(LOGIN_REFUSED) { Fault::ProxyLogin(what) } else { Fault::Connect(what) }
@@ -170,6 +183,25 @@ fn fault(error: reqwest::Error, by_proxy: bool) -> Fault {
         (_, _, true) => Fault::Unsendable(chain(error)),
         _ => Fault::Cut(chain(error)),
     }
+}
+
+/// What is behind an error, down to the first cause.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause| (**cause).source())
+}
+
+/// Whether this is the server's word against our certificate. With TLS 1.3 the handshake is over for us, and the request
+/// on its way, before we hear it; but no server reads a request before it has taken the certificate.
+fn refuses_certificate(cause: &(dyn StdError + 'static)) -> bool {
+    // By its text, which is the TLS library's own: HTTP/2 hands on nothing else of it.
+    let text = cause.to_string();
+    CERTIFICATE_REFUSED.iter().any(|alert| text == rustls::Error::AlertReceived(*alert).to_string())
+}
+
+/// Whether the connection was gone before the request began, e.g. since the server ended it right behind the handshake: no
+/// place was left for the request (closed), or it was given back (canceled).
+fn never_began(cause: &(dyn StdError + 'static)) -> bool {
+    cause.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_closed() || error.is_canceled())
 }
 
 /// An error with its causes, without the URL: the client's own text stops at "error sending request".

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod certificates;
 pub(crate) mod described;
 mod hostile;
 mod late;
@@ -14,9 +15,10 @@ mod proxy;
 mod tickets;
 mod tryton;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledgerhook::config::Config;
 use ledgerhook::event::{AttemptOutcome, FeedRecord, Record, Sha256, Timestamp};
@@ -52,12 +54,18 @@ fn server_with(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>
 }
 
 fn listen(config: ServerConfig) -> u16 {
+    listen_slowly(config, Duration::ZERO)
+}
+
+/// The same by a server that waits before it reads on.
+fn listen_slowly(config: ServerConfig, pause: Duration) -> u16 {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+            let slow = Slow { stream, pause };
+            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), slow);
             let mut head = [0; 16 * 1024];
             // Who is not let in makes these fail.
             if stream.read(&mut head).is_ok_and(|n| n > 0) {
@@ -65,9 +73,35 @@ fn listen(config: ServerConfig) -> u16 {
                 stream.conn.send_close_notify();
                 drop(stream.flush());
             }
+            // An end with something unread in it would be a reset, which may overtake what was said.
+            drop(stream.sock.stream.set_read_timeout(Some(Duration::from_secs(1))));
+            drop(stream.sock.stream.shutdown(Shutdown::Write));
+            while stream.sock.stream.read(&mut head).is_ok_and(|n| n > 0) {}
         }
     });
     port
+}
+
+struct Slow {
+    stream: TcpStream,
+    pause: Duration,
+}
+
+impl Read for Slow {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        std::thread::sleep(self.pause);
+        self.stream.read(into)
+    }
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 fn client(port: u16, tls: &str) -> Result<Client, ClientError> {
