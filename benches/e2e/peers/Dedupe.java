@@ -49,6 +49,11 @@ public final class Dedupe implements Processor<byte[], byte[], byte[], byte[]> {
             .addProcessor("dedupe", Dedupe::new, "received")
             .addStateStore(store, "dedupe")
             .addSink("records", args[3], bytes.serializer(), bytes.serializer(), "dedupe");
+        run(topology, args);
+    }
+
+    /** Runs a topology, with the arguments of {@link #main}. */
+    static void run(Topology topology, String[] args) {
         var settings = new Properties();
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, args[1]);

@@ -2,7 +2,9 @@
 //!
 //! `watch until BROKERS GROUP TOPIC ROWS SECONDS` waits until the group's committed offsets are at so many rows of the
 //! topic; `watch count BROKERS EVENTS TOPIC...` reads the topics' committed records and counts the events from 0 on.
+//! Their sum is the same where topics hold the same keys and values, in whatever order they came.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -57,7 +59,7 @@ fn until(brokers: &str, group: &str, topic: &str, rows: i64, bound: Duration) ->
     }
 }
 
-/// Prints `records=N lost=N twice=N`.
+/// Prints `records=N lost=N twice=N sum=HEX`.
 fn count(brokers: &str, events: usize, topics: &[&str]) -> anyhow::Result<()> {
     let consumer = consumer(brokers, "router-bench")?;
     let mut assigned = TopicPartitionList::new();
@@ -68,7 +70,7 @@ fn count(brokers: &str, events: usize, topics: &[&str]) -> anyhow::Result<()> {
         }
     }
     consumer.assign(&assigned)?;
-    let (mut times, mut records, mut left) = (vec![0_u8; events], 0_u64, assigned.count());
+    let (mut times, mut records, mut left, mut sum) = (vec![0_u8; events], 0_u64, assigned.count(), 0_u64);
     while left > 0 {
         match consumer.poll(PATIENCE).context("the records do not come")? {
             Err(rdkafka::error::KafkaError::PartitionEOF(_)) => left -= 1,
@@ -77,6 +79,9 @@ fn count(brokers: &str, events: usize, topics: &[&str]) -> anyhow::Result<()> {
                 let id = record.headers().and_then(|headers| headers.iter().find(|header| header.key == "ce_id"));
                 let n = id.and_then(|id| number(id.value?)).context("a record without an event's id")?;
                 records += 1;
+                let mut hasher = DefaultHasher::new();
+                (record.key(), record.payload()).hash(&mut hasher);
+                sum = sum.wrapping_add(hasher.finish());
                 let times = times.get_mut(usize::try_from(n)?).context("an event that was never sent")?;
                 *times = times.saturating_add(1);
             }
@@ -84,6 +89,6 @@ fn count(brokers: &str, events: usize, topics: &[&str]) -> anyhow::Result<()> {
     }
     let lost = times.iter().filter(|times| **times == 0).count();
     let twice: u64 = times.iter().map(|times| u64::from(times.saturating_sub(1))).sum();
-    println!("records={records} lost={lost} twice={twice}");
+    println!("records={records} lost={lost} twice={twice} sum={sum:016x}");
     Ok(())
 }
