@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::bucket::Bucket;
+use super::ends::Ends;
 use super::lane::{Allowance, Change, Go, Limits, Then, Ticket};
 use super::plan::Plan;
 use super::progress::Position;
@@ -72,6 +73,8 @@ pub(super) struct Engine<R> {
     pub(super) window: Window,
     /// Redeliveries that wait for their turn.
     pub(super) room: Room<R>,
+    /// Ends of partitions gained that are to be asked for.
+    pub(super) ends: Ends,
     rules: Rules,
     breaker: Breaker,
     bucket: Bucket,
@@ -87,6 +90,7 @@ impl<R: Weigh> Engine<R> {
             plan: Plan::new(rules.limits),
             window: Window::new(rules.hold_back),
             room: Room::new(rules.limits.read_ahead.records),
+            ends: Ends::default(),
             rules,
             breaker: Breaker::default(),
             bucket: Bucket::default(),
@@ -109,7 +113,14 @@ impl<R: Weigh> Engine<R> {
     pub(super) fn lost(&mut self) {
         self.plan.lost();
         self.room.clear();
+        self.ends.clear();
         self.since = None;
+    }
+
+    /// All that is known of the partitions gained at this time was taken over; requests of earlier owners may be under way
+    /// until `not_before`.
+    pub(super) fn gained(&mut self, gained: Instant, not_before: Option<Instant>) {
+        self.ends.gained(self.plan.unsure(), gained, not_before);
     }
 
     /// Whether something may be tried or fetched now, or might be if a commit came first.

@@ -151,6 +151,7 @@ impl Worker {
             let end = known.ends.get(&partition.number).copied().unwrap_or(0);
             self.engine.plan.gain(position, end, clock.now);
         }
+        self.engine.gained(clock.now, self.not_before);
         for (lane, time) in known.latest {
             self.latest.note(&lane, time);
         }
@@ -178,6 +179,20 @@ impl Worker {
         self.commit_all(member, committer, false)?;
         self.well();
         Ok(())
+    }
+
+    /// Asks for the end of a partition gained, where it is time to: one at a time, so that nothing waits for long.
+    pub(super) fn ask_for_an_end(&mut self, member: &Member) {
+        let now = Instant::now();
+        let Some(partition) = self.engine.ends.next(now) else { return };
+        if !self.engine.plan.is_unsure(&partition) {
+            return;
+        }
+        let told = member.end(&partition);
+        tracing::debug!(target_name = self.s.target.name, ?partition, ?told, "where no earlier owner sent anything");
+        if !told.is_ok_and(|end| self.engine.plan.sure_above(&partition, end)) {
+            self.engine.ends.untold(partition, now);
+        }
     }
 
     /// Takes a record into the plan, or into a dead letter where it cannot be decoded.

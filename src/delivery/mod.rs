@@ -66,7 +66,9 @@
 //!   still for half a session's time commits before it sends.
 //! - *Partitions are gained*: progress is read to its true end, rows of the predecessor's last transaction included. Open
 //!   records below `sent_below` may have been sent: they count as repeats. A bound is committed before a record beyond it
-//!   is sent. Unless the predecessor gave them back in order, or was this very instance, its requests are waited for.
+//!   is sent. What is written when the predecessor begins no try any more is free of that doubt, though below the bound:
+//!   the partition's end is asked for then. Unless the predecessor gave them back in order, or was this very instance, its
+//!   requests are waited for.
 //! - *The broker forgot the group's offsets*: `progress` counts. *The record is gone* (retention): the target stops and
 //!   says so.
 //! - *Kafka is away*: nothing is sent, since nothing could be written down.
@@ -78,7 +80,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `tally` (how much is in memory), `repeat` (what doubt asks for), `room` (redeliveries that wait), `latest` (what comes too late), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
+//! | `engine` | what a try means for record, key and target: the pure core, with `plan`, `lane`, `queue` (which record goes next), `progress` (how far a partition is), `places` (where parked rows stand), `tally` (how much is in memory), `repeat` (what doubt asks for), `room` (redeliveries that wait), `ends` (from where on no earlier owner sent anything), `latest` (what comes too late), `schedule` (what follows from a try), `window`, `breaker`, `bucket` (when the target may be tried) |
 //! | `engine/tests` | the core in thousands of random histories of faults, crashes, freezes and rebalances |
 //! | `task`, `attempt` | a record as read; one try |
 //! | `rows`, `commit` | rows, and the transaction they go in |
@@ -96,6 +98,7 @@ mod clock;
 mod commit;
 mod committer;
 mod confer;
+mod ends;
 mod engine;
 mod error;
 mod intake;

@@ -15,6 +15,7 @@
 //! could arrive in the wrong order.
 
 mod admit;
+mod doubt;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The plan by cases. Random histories are the engine's tests.
 
 use super::super::queue::Standing;
+use super::super::repeat::Step;
 use super::*;
 use crate::targets::Idempotency;
 
@@ -297,6 +298,26 @@ fn a_doubt_of_a_live_record_is_handed_over() {
         assert_eq!(next.head(&again.ticket, Duration::ZERO, t0).unwrap().doubt.is_some(), doubt.is_some());
         settle(&mut next, &again, Then::Finish, t0);
         assert_eq!(next.seal(true).pop().unwrap().sent_below, 0, "and ends with its record");
+    }
+}
+
+#[test]
+fn what_no_earlier_owner_can_have_sent_goes_at_once() {
+    let (t0, settle) = (Instant::now(), SECOND * 60);
+    let mut plan = Plan::new(Limits { class: Idempotency::LookUp { settle }, ..LIMITS });
+    plan.gain(Position { sent_below: 1000, handed_over: false, ..Position::new(partition(), 0) }, 0, t0);
+    commit(&mut plan, t0);
+    read(&mut plan, "a", 0);
+    assert!(go(&mut plan, t0).is_none(), "it may have been sent");
+    assert_eq!(plan.unsure(), [partition()]);
+    assert!(plan.sure_above(&partition(), 2) && plan.unsure() == [partition()], "one of those was not read yet");
+    read(&mut plan, "b", 1);
+    read(&mut plan, "c", 2);
+    let c = go(&mut plan, t0).unwrap();
+    assert_eq!((*c.record, c.step), (2, Step::Send));
+    assert!(go(&mut plan, t0).is_none() && !plan.is_unsure(&partition()));
+    for _ in 0..2 {
+        assert_eq!(go(&mut plan, t0 + settle * 2).unwrap().step, Step::LookUp);
     }
 }
 

@@ -6,7 +6,8 @@
 //! one for every record that overtakes it.
 //!
 //! Nothing at or above `sent_below` was ever sent. A record there may be tried only after a commit that moved the
-//! bound beyond it; whoever gains the partition after a crash knows by it which records may have reached the target.
+//! bound beyond it; whoever gains the partition after a crash knows by it which records may have reached the target. Nor
+//! was anything sent that stands behind the partition's end of when its earlier owner could send no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,6 +132,23 @@ impl Reading {
     pub(super) fn doubted(&mut self, offset: i64) {
         self.suspect_below = self.suspect_below.max(offset + 1);
         self.dirty = true;
+    }
+
+    /// Whether records are taken for doubtful that may be written yet.
+    pub(super) const fn is_unsure(&self) -> bool {
+        self.suspect_below > self.end
+    }
+
+    /// Takes note that no earlier owner sent anything at or above `end`, which is the partition's; says whether it did. One
+    /// that tells an end before what was read tells that of another time. What is in doubt for itself was read before.
+    ///
+    /// Nothing has to be committed for it: what we may send lies beyond, and whoever comes after a crash asks for the end anew.
+    pub(super) fn sure_above(&mut self, end: i64) -> bool {
+        let counts = end >= self.end;
+        if counts {
+            self.suspect_below = self.suspect_below.min(end);
+        }
+        counts
     }
 
     /// Whether a record may be sent before the next commit. Asks for a commit where it may not.
@@ -285,5 +303,42 @@ mod tests {
         assert_eq!(bound(&mut reading), 10, "a parked one is left");
         reading.cleared();
         assert_eq!(bound(&mut reading), 0);
+    }
+
+    #[test]
+    fn what_is_written_when_no_earlier_owner_sends_is_in_no_doubt() {
+        let known =
+            Position { end: 9, open: vec![5], sent_below: 1009, handed_over: false, ..Position::new(partition(), 5) };
+        let mut reading = Reading::new(known);
+        let suspect = |reading: &mut Reading, offset| take(reading, offset).unwrap().suspect;
+        assert!(suspect(&mut reading, 9) && reading.is_unsure());
+        assert!(!reading.sure_above(9), "9 was read: it ends behind that");
+        assert!(suspect(&mut reading, 10), "and the doubt stays");
+        assert!(reading.sure_above(13));
+        assert!(suspect(&mut reading, 5) && suspect(&mut reading, 12), "they were there");
+        assert!(!suspect(&mut reading, 13) && !suspect(&mut reading, 1008));
+        assert!(!reading.is_unsure());
+        // What was taken before keeps its bound, and what we may send has its own.
+        assert_eq!(write(&mut reading).sent_below, 1109);
+        assert!(reading.may_send(1108) && !reading.may_send(1109));
+        let last = reading.position(&partition(), 100, true).unwrap();
+        assert_eq!((last.sent_below, last.handed_over), (13, true), "handed on as it is known now");
+    }
+
+    #[test]
+    fn a_doubt_of_ours_is_below_every_end() {
+        let mut reading = Reading::new(Position { sent_below: 1000, ..Position::new(partition(), 5) });
+        take(&mut reading, 5);
+        take(&mut reading, 6);
+        reading.doubted(6);
+        assert!(reading.sure_above(7));
+        reading.dirty = true;
+        let handed = reading.position(&partition(), 100, true).unwrap();
+        assert_eq!(handed.sent_below, 7);
+        assert!(take(&mut Reading::new(handed), 6).unwrap().suspect);
+        // One that is read later, too: the end of before is no bound of ours.
+        assert!(!take(&mut reading, 8).unwrap().suspect);
+        reading.doubted(8);
+        assert_eq!(reading.position(&partition(), 100, true).unwrap().sent_below, 9);
     }
 }

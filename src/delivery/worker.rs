@@ -307,6 +307,7 @@ impl Worker {
             self.confer();
             self.dispatch(member, committer)?;
             some |= self.read(member, committer)?;
+            self.ask_for_an_end(member);
             self.dispatch(member, committer)?;
             let now = Instant::now();
             if self.committing.is_none() && (self.batch.is_due(now) || self.engine.wants_commit(now)) {

@@ -10,6 +10,7 @@
 //! partitions while others go on, and leaves the choice of assignor to the brokers.
 
 mod begin;
+mod end;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

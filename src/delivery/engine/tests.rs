@@ -45,7 +45,8 @@ fn history(seed: u64) -> World {
             500..640 => world.settle(),
             640..700 => world.fetch(),
             700..840 => world.commit(),
-            840..970 => {
+            840..850 => world.ask_for_ends(),
+            850..970 => {
                 let step = [5, 20, 100, 1000][world.rng.random_range(0..4)];
                 let time = Duration::from_millis(step * world.rng.random_range(1..5));
                 world.advance(time);
@@ -53,6 +54,7 @@ fn history(seed: u64) -> World {
             970..980 => world.crash(),
             980..986 => world.freeze(),
             986..990 => world.abort(),
+            990..994 => world.go_deaf(),
             _ => world.rebalance(),
         }
     }
@@ -83,6 +85,7 @@ fn histories(class: usize, count: u64) -> Counts {
     // Histories in which nothing happens show nothing.
     assert!(totals.repeats > 1_000 && totals.parked > 1_000 && totals.fetches > 1_000, "{totals:?}");
     assert!(totals.again > 1_000 && totals.stale > 100, "{totals:?}");
+    assert!(totals.unaware > 50 && totals.ends > 1_000, "{totals:?}");
     assert!(totals.crashes > 1_000 && totals.zombies > 100 && totals.dead > 50, "{totals:?}");
     totals
 }

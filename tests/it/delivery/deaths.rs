@@ -84,3 +84,47 @@ async fn a_deliverer_that_dies_between_any_two_writes_doubles_nothing() {
 async fn long_deaths_of_a_deliverer_between_any_two_writes() {
     deaths(20).await;
 }
+
+/// It had said that it might send a thousand records more of each partition. Those that are written when it can send nothing
+/// any more are sent as all others are, by the classes that look too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_after_a_death_is_not_looked_for() {
+    let books = Books::open(|_, _| Mood::Fine).await;
+    let folder = tempfile::tempdir().unwrap();
+    let installation = install(&books.targets(folder.path(), MORE)).await;
+    let entity = |key: usize| format!("inv-{key:02}");
+    let round = async |n: usize| {
+        produce(&installation, (0..KEYS).map(|key| invoice(&entity(key), n))).await;
+        eventually("all have a document", || books.made() == (n + 1) * KEYS * CLASSES.len()).await;
+    };
+    // Requests that wrote the records of a round, and those that looked for one of them.
+    let requests = |n: usize| {
+        let ids: Vec<String> = (0..KEYS).map(|key| invoice(&entity(key), n).event_id).collect();
+        let of = |class| books.of(class, |book| ids.iter().map(|id| book.of(id)).collect::<Vec<_>>());
+        let all: Vec<(usize, usize, usize)> = CLASSES.into_iter().flat_map(of).collect();
+        (all.iter().map(|of| of.1).sum::<usize>(), all.iter().map(|of| of.2).sum::<usize>())
+    };
+    let once = (KEYS * CLASSES.len(), 0);
+    let first = deliverer_at(&installation, 0, "");
+    round(0).await;
+    assert_eq!(requests(0), once);
+    first.kill();
+    let second = deliverer_at(&installation, 0, "");
+    round(1).await;
+    assert!(requests(1).1 > 0, "its predecessor might be alive, and have sent them");
+    let mut n = 1;
+    while requests(n).1 > 0 {
+        assert!(n < 8, "{} requests looked for the records of round {n}", requests(n).1);
+        n += 1;
+        round(n).await;
+    }
+    println!("in no doubt from round {n} on");
+    round(n + 1).await;
+    assert_eq!(requests(n + 1), once);
+    second.terminate();
+    drop(second.ended().await);
+    assert_whole(&installation, &books, (n + 2) * KEYS).await;
+    for class in CLASSES {
+        books.of(class, |book| assert_eq!(book.doubled(), Vec::<&str>::new(), "{class}"));
+    }
+}

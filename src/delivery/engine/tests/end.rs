@@ -38,6 +38,7 @@ impl World {
             if self.nodes[n].frozen {
                 self.thaw(n);
             }
+            self.nodes[n].deaf = None;
         }
         self.rebalance();
         self.run(3_000);
@@ -79,12 +80,13 @@ impl World {
         }
     }
 
-    fn round(&mut self, n: usize) {
+    pub(super) fn round(&mut self, n: usize) {
         self.settle_all(n);
         if self.nodes[n].generation == 0 {
             return;
         }
         self.commit_as(n, false);
+        self.ask_for_ends_of(n);
         while !self.nodes[n].fetches.is_empty() {
             self.fetch();
         }

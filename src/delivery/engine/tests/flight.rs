@@ -6,6 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::group::UNAWARE;
 use super::world::{Job, LIMIT, SETTLE, TIMEOUT, WIRE, World};
 use crate::delivery::lane::Ticket;
 use crate::delivery::repeat::Step;
@@ -61,6 +62,9 @@ impl World {
         self.counts.repeats += usize::from(n > 1 || self.target.has(id));
         let down = self.down.is_some_and(|until| self.now < until);
         self.tries_while_down += usize::from(down);
+        let deaf = self.nodes[node].deaf;
+        self.counts.unaware +=
+            usize::from(job.again.is_none() && deaf.is_some_and(|until| record.at + UNAWARE > until));
         let fate = match self.rng.random_range(0..100) {
             _ if down => Fate::Fails,
             _ if record.poisoned => self.poison,
@@ -71,7 +75,8 @@ impl World {
             58..66 => Fate::ActsAndFails,
             66..73 => Fate::Cut,
             73..81 => Fate::ActsAndCut,
-            81..90 => Fate::Late,
+            // All that a deposed node sends has ended when others begin.
+            81..90 if deaf.is_none() => Fate::Late,
             90..96 => Fate::RateLimited,
             _ => Fate::Away,
         };

@@ -7,10 +7,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::store::{Batch, Row};
-use super::world::{Job, NODES, PARTITIONS, TIMEOUT, WIRE, World, again, lane, number, partition};
+use super::world::{Job, NODES, Node, PARTITIONS, TIMEOUT, WIRE, World, again, lane, number, partition};
 use crate::delivery::engine::Engine;
 use crate::delivery::lane::Waiting;
 use crate::delivery::progress::Position;
+
+/// How long a node goes on sending when others have its partitions: what it sends last has ended when they begin.
+pub(super) const UNAWARE: Duration = TIMEOUT.saturating_sub(WIRE.saturating_mul(2));
 
 impl World {
     pub(super) fn drop_all(&mut self, n: usize) {
@@ -22,6 +25,7 @@ impl World {
         node.owned.clear();
         node.generation = 0;
         node.unproven = false;
+        node.deaf = None;
     }
 
     /// The process dies, and a new one takes its place: what was on the wire arrives, nothing else does.
@@ -48,9 +52,36 @@ impl World {
         let n = self.rng.random_range(0..NODES);
         self.tell(|| format!("node {n} freezes"));
         self.maybe_commit(n);
-        self.nodes[n].frozen = true;
+        (self.nodes[n].frozen, self.nodes[n].deaf) = (true, None);
         self.advance(Duration::from_secs(10));
         self.rebalance();
+    }
+
+    /// A node hears nothing of its group, which gives its partitions to others. For as long as its last commit proves that
+    /// they are its own, it goes on reading and sending, also what is written meanwhile.
+    pub(super) fn go_deaf(&mut self) {
+        let Some(n) = self.some_node(|node| !node.owned.is_empty() && !node.unproven) else { return };
+        if self.nodes[n].generation != self.generation {
+            return;
+        }
+        // One with a backlog comes to nothing that is new.
+        for _ in 0..10 {
+            self.round(n);
+            self.advance(WIRE * 2);
+        }
+        self.settle_all(n);
+        self.commit_as(n, false);
+        self.tell(|| format!("node {n} goes deaf"));
+        self.rebalance_without(Some(n));
+        for _ in 0..self.rng.random_range(1..5) {
+            self.produce();
+            for p in self.nodes[n].owned.clone() {
+                (0..5).for_each(|_| self.read_one(n, p));
+            }
+            while self.dispatch_one(n) {}
+            let time = Duration::from_millis(self.rng.random_range(0..1000));
+            self.advance(time);
+        }
     }
 
     /// A transaction under way may come to its end without its node.
@@ -72,7 +103,14 @@ impl World {
 
     /// Everyone gives everything back, finished as far as it goes, and gets a new share.
     pub(super) fn rebalance(&mut self) {
+        self.rebalance_without(None);
+    }
+
+    fn rebalance_without(&mut self, deaf: Option<usize>) {
         for n in 0..NODES {
+            if deaf == Some(n) {
+                continue;
+            }
             if self.nodes[n].frozen || self.nodes[n].generation != self.generation || self.generation == 0 {
                 continue;
             }
@@ -84,7 +122,11 @@ impl World {
             self.drop_all(n);
         }
         self.generation += 1;
-        let mut alive: Vec<usize> = (0..NODES).filter(|n| !self.nodes[*n].frozen).collect();
+        if let Some(n) = deaf {
+            self.nodes[n].deaf = Some(self.now + UNAWARE);
+        }
+        let is_there = |node: &Node| !node.frozen && node.deaf.is_none_or(|until| until <= self.now);
+        let mut alive: Vec<usize> = (0..NODES).filter(|n| is_there(&self.nodes[*n])).collect();
         if alive.is_empty() {
             let n = self.rng.random_range(0..NODES);
             self.thaw(n);
@@ -108,7 +150,7 @@ impl World {
 
     pub(super) fn thaw(&mut self, n: usize) {
         self.tell(|| format!("node {n} thaws"));
-        (self.nodes[n].frozen, self.nodes[n].unproven) = (false, true);
+        (self.nodes[n].frozen, self.nodes[n].deaf, self.nodes[n].unproven) = (false, None, true);
     }
 
     pub(super) fn gain(&mut self, n: usize, owned: BTreeSet<usize>) {
@@ -128,6 +170,7 @@ impl World {
             node.again_to[*p] = position.next;
             node.engine.plan.gain(position, self.store.ends[*p], self.now);
         }
+        node.engine.gained(self.now, Some(node.not_before));
         for (lane, time) in self.store.latest.iter().filter(|(lane, _)| owned.contains(&number(&lane.partition))) {
             node.latest.note(lane, *time);
         }
@@ -142,5 +185,27 @@ impl World {
             self.nodes[n].engine.plan.restore(lane, waiting, self.now);
         }
         self.nodes[n].owned = owned;
+        // As early as it may.
+        self.ask_for_ends_of(n);
+    }
+
+    /// A node asks where its partitions end, if it is time to.
+    pub(super) fn ask_for_ends(&mut self) {
+        let Some(n) = self.some_node(|_| true) else { return };
+        self.ask_for_ends_of(n);
+    }
+
+    pub(super) fn ask_for_ends_of(&mut self, n: usize) {
+        while let Some(asked) = self.nodes[n].engine.ends.next(self.now) {
+            let p = number(&asked);
+            let last = if asked == again(p) {
+                self.asked[p].last().map(|again| again.offset)
+            } else {
+                self.logs[p].last().map(|record| record.offset)
+            };
+            let told = self.nodes[n].engine.plan.sure_above(&asked, last.map_or(0, |last| last + 1));
+            assert!(told, "{asked:?} ends before what was read");
+            self.counts.ends += 1;
+        }
     }
 }

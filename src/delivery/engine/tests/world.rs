@@ -88,6 +88,8 @@ pub(super) struct Node {
     pub(super) sealed: Option<Sealed>,
     pub(super) fetches: Vec<Fetch>,
     pub(super) frozen: bool,
+    /// Until when it goes on sending, unaware that others have its partitions.
+    pub(super) deaf: Option<Instant>,
     /// Whether it has to prove its membership before it sends.
     pub(super) unproven: bool,
     pub(super) not_before: Instant,
@@ -108,6 +110,10 @@ pub(super) struct Counts {
     pub(super) again: usize,
     pub(super) stale: usize,
     pub(super) looked: usize,
+    /// Records that a deposed node sent, and that were written when others had its partitions.
+    pub(super) unaware: usize,
+    /// Ends of partitions that were asked for.
+    pub(super) ends: usize,
 }
 
 impl Counts {
@@ -123,6 +129,8 @@ impl Counts {
         self.again += other.again;
         self.stale += other.stale;
         self.looked += other.looked;
+        self.unaware += other.unaware;
+        self.ends += other.ends;
     }
 }
 
@@ -235,6 +243,7 @@ impl World {
                 sealed: None,
                 fetches: Vec::new(),
                 frozen: false,
+                deaf: None,
                 unproven: false,
                 not_before: now,
                 window: None,
@@ -332,7 +341,9 @@ impl World {
     }
 
     pub(super) fn dispatch(&mut self) {
-        let Some(n) = self.some_node(|node| !node.unproven) else { return };
+        let now = self.now;
+        let may = |node: &Node| !node.unproven && node.deaf.is_none_or(|until| now < until);
+        let Some(n) = self.some_node(may) else { return };
         if self.now >= self.nodes[n].not_before {
             self.admit(n);
         }
