@@ -11,7 +11,7 @@ use super::error::Stopped;
 use super::progress::Position;
 use super::restore;
 use super::room::Asked;
-use super::worker::{IDLE, Interrupt, LOOK_EVERY, Worker};
+use super::worker::{IDLE, Interrupt, LOOK_EVERY, PROOF, Worker};
 use crate::event::Timestamp;
 use crate::kafka::codec::DecodeError;
 use crate::kafka::group::{Incoming, Member, Partition, Polled};
@@ -144,12 +144,14 @@ impl Worker {
             if position.next != member.skipped(&partition).unwrap_or(offset) {
                 moved.push((partition.clone(), position.next));
             }
+            // Whoever had it may be alive and not know: its last commit lets it begin tries for as long as that proves anything.
+            let tried_until = if position.handed_over { clock.now } else { clock.now + PROOF };
             // Of our own predecessor nothing is under way: its process is gone.
             if !position.handed_over && writer != self.s.instance {
-                self.not_before = Some(clock.now + target.timeout);
+                self.not_before = Some(tried_until + target.timeout);
             }
             let end = known.ends.get(&partition.number).copied().unwrap_or(0);
-            self.engine.plan.gain(position, end, clock.now);
+            self.engine.plan.gain(position, end, tried_until);
         }
         self.engine.gained(clock.now, self.not_before);
         for (lane, time) in known.latest {

@@ -68,7 +68,7 @@
 //!   records below `sent_below` may have been sent: they count as repeats. A bound is committed before a record beyond it
 //!   is sent. What is written when the predecessor begins no try any more is free of that doubt, though below the bound:
 //!   the partition's end is asked for then. Unless the predecessor gave them back in order, or was this very instance, its
-//!   requests are waited for.
+//!   requests are waited for, and those that it begins unaware, for as long as its last commit lets it.
 //! - *The broker forgot the group's offsets*: `progress` counts. *The record is gone* (retention): the target stops and
 //!   says so.
 //! - *Kafka is away*: nothing is sent, since nothing could be written down.

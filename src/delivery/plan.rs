@@ -68,7 +68,7 @@ pub(super) struct Plan<R> {
     /// When the last try of lanes began that ended without a verdict for good, where a document is looked for: a
     /// redelivery may be of the same record.
     left: HashMap<Arc<Lane>, Instant>,
-    /// When the last partition was gained: what earlier owners tried they tried before.
+    /// Until when earlier owners of partitions may have begun tries.
     gained: Option<Instant>,
     /// When the first resting lane could go on, were its last try committed.
     wake: Option<Instant>,
@@ -119,9 +119,9 @@ impl<R: Weigh> Plan<R> {
     }
 
     /// Takes a partition over as it was written down. The log of the partition of `parked` with the same number ends at
-    /// `parked_end` or later.
-    pub(super) fn gain(&mut self, known: Position, parked_end: i64, now: Instant) {
-        self.gained = Some(now);
+    /// `parked_end` or later. What earlier owners tried they began before `tried_until`.
+    pub(super) fn gain(&mut self, known: Position, parked_end: i64, tried_until: Instant) {
+        self.gained = self.gained.max(Some(tried_until));
         self.places.begin(known.partition.number, parked_end);
         self.readings.insert(known.partition.clone(), Reading::new(known));
     }

@@ -75,8 +75,7 @@ impl World {
             58..66 => Fate::ActsAndFails,
             66..73 => Fate::Cut,
             73..81 => Fate::ActsAndCut,
-            // All that a deposed node sends has ended when others begin.
-            81..90 if deaf.is_none() => Fate::Late,
+            81..90 => Fate::Late,
             90..96 => Fate::RateLimited,
             _ => Fate::Away,
         };

@@ -11,9 +11,10 @@ use super::world::{Job, NODES, Node, PARTITIONS, TIMEOUT, WIRE, World, again, la
 use crate::delivery::engine::Engine;
 use crate::delivery::lane::Waiting;
 use crate::delivery::progress::Position;
+use crate::delivery::worker::PROOF;
 
-/// How long a node goes on sending when others have its partitions: what it sends last has ended when they begin.
-pub(super) const UNAWARE: Duration = TIMEOUT.saturating_sub(WIRE.saturating_mul(2));
+/// How long a node goes on sending when others have its partitions: as long as its last commit proves anything.
+pub(super) const UNAWARE: Duration = PROOF;
 
 impl World {
     pub(super) fn drop_all(&mut self, n: usize) {
@@ -160,15 +161,18 @@ impl World {
         for p in &owned {
             let known = self.store.positions.get(p).cloned();
             let (position, writer) = known.unwrap_or((Position::new(partition(*p), 0), n));
+            let tried_until = |position: &Position| if position.handed_over { self.now } else { self.now + UNAWARE };
+            let until = tried_until(&position);
             if !position.handed_over && writer != n {
-                node.not_before = self.now + TIMEOUT;
+                node.not_before = until + TIMEOUT;
             }
             node.read_to[*p] = position.next;
-            node.engine.plan.gain(position, self.store.ends[*p], self.now);
+            node.engine.plan.gain(position, self.store.ends[*p], until);
             let known = self.store.agains.get(p).cloned();
             let (position, _) = known.unwrap_or((Position::new(again(*p), 0), n));
             node.again_to[*p] = position.next;
-            node.engine.plan.gain(position, self.store.ends[*p], self.now);
+            let until = tried_until(&position);
+            node.engine.plan.gain(position, self.store.ends[*p], until);
         }
         node.engine.gained(self.now, Some(node.not_before));
         for (lane, time) in self.store.latest.iter().filter(|(lane, _)| owned.contains(&number(&lane.partition))) {
