@@ -26,12 +26,14 @@ import pyarrow.parquet as pq
 import pyiceberg.table.update.snapshot as producer
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io.pyarrow import _dataframe_to_data_files, schema_to_pyarrow
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.transforms import DayTransform
 from pyiceberg.types import ListType, NestedField, StructType
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 # Its own planner is a package of its own; PyIceberg's plan is the same.
 os.environ["POLARS_ICEBERG_PLANNER"] = "pyiceberg"
@@ -44,7 +46,19 @@ def catalog(args):
     store = {"s3.endpoint": args.s3, "s3.path-style-access": "true", **KEYS} if args.s3 else {}
     if args.uri.startswith("http"):
         return load_catalog("ledgerhook", type="rest", uri=args.uri, **store)
-    return SqlCatalog("ledgerhook", uri=args.uri, warehouse=args.warehouse, **store)
+    # Whoever writes makes its tables: two who find none and make them at once are one too many.
+    own = {"init_catalog_tables": "false", **store}
+    return SqlCatalog("ledgerhook", uri=args.uri, warehouse=args.warehouse, **own)
+
+
+def load(made, name):
+    """The table; none of this name where its catalog is still to be made, too."""
+    try:
+        return made.load_table(name)
+    except (OperationalError, ProgrammingError) as cause:
+        if "no such table" in str(cause) or 'relation "iceberg_tables" does not exist' in str(cause):
+            raise NoSuchTableError(str(cause)) from cause
+        raise
 
 
 def amount_of(table):
@@ -277,7 +291,7 @@ def answer(arguments):
     if args.what == "drop":
         made.drop_table(name)
         return
-    table = made.load_table(name)
+    table = load(made, name)
     match args.what:
         case "count":
             snapshot = table.current_snapshot()
