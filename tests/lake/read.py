@@ -42,12 +42,12 @@ POSITION = "ledgerhook.position"
 KEYS = {"s3.access-key-id": "test-key", "s3.secret-access-key": "test-secret", "s3.region": "us-east-1"}
 
 
-def catalog(args):
+def catalog(args, makes_it=False):
     store = {"s3.endpoint": args.s3, "s3.path-style-access": "true", **KEYS} if args.s3 else {}
     if args.uri.startswith("http"):
         return load_catalog("ledgerhook", type="rest", uri=args.uri, **store)
     # Whoever writes makes its tables: two who find none and make them at once are one too many.
-    own = {"init_catalog_tables": "false", **store}
+    own = {"init_catalog_tables": str(makes_it).lower(), **store}
     return SqlCatalog("ledgerhook", uri=args.uri, warehouse=args.warehouse, **own)
 
 
@@ -287,6 +287,10 @@ def answer(arguments):
     parser.add_argument("more", nargs="*")
     args = parser.parse_args(arguments)
     name = (*args.namespace.split("."), args.table)
+    if args.what == "make":
+        catalog(args, makes_it=True)
+        catalog(args).list_namespaces()
+        return
     made = catalog(args)
     if args.what == "drop":
         made.drop_table(name)

@@ -78,6 +78,18 @@ async fn a_table_that_is_rolled_back_under_a_writer_loses_no_row_unseen() {
     rows(&installation, "events", 40).await;
 }
 
+/// Whoever comes first makes the catalog's own tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_another_engine_made_is_written_to() {
+    let (_dir, lake) = local("every = \"300ms\"");
+    let installation = install(&lake).await;
+    change(&installation, &["make", "invoices"]).await;
+    assert_eq!(count(&installation, "invoices").await, None);
+    let _writer = start(&installation.file(), "");
+    produce(&installation, 0..10).await;
+    assert_exact(&rows(&installation, "invoices", 10).await, 0..10);
+}
+
 /// Offsets of partitions that came later are read from their first record on.
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_are_added_under_a_writer_are_read() {
